@@ -14,8 +14,8 @@ from scipy.stats import t as student
 from diffrelax.results.rows import UNKNOWN
 
 RESAMPLES = 9999
-FEWEST = 6  # molecules whose mean has an interval, as their median has
-FEWEST_RESAMPLED = 20  # molecules; the bootstrap interval of fewer is too narrow
+FEWEST = 6  # molecules for an interval of the mean, as of the median
+FEWEST_RESAMPLED = 20  # molecules; the bootstrap interval is too narrow for fewer
 
 Statistic: TypeAlias = Callable[..., np.ndarray]
 
@@ -53,7 +53,7 @@ def estimate_median(sample: Sequence[float]) -> Estimate:
     if not sample:
         return Estimate(nan)
     value = float(np.median(sample))
-    # NaN for fewer than six, whose extremes are no 95% interval
+    # NaN for fewer than six, whose range is not a 95% interval
     interval = quantile_test(sample, q=value, p=0.5).confidence_interval(0.95)
     return Estimate(value, float(interval.low), float(interval.high))
 
@@ -70,14 +70,14 @@ def estimate_mean(sample: Sequence[float]) -> Estimate:
 
 
 def estimate(statistic: Statistic, *samples: Sequence[float]) -> Estimate:
-    """Return any other statistic with its percentile bootstrap interval.
+    """Return a statistic with its percentile bootstrap interval.
 
     Parameters
     ----------
     statistic : callable
         Takes the samples and an ``axis``.
     *samples : sequences of float
-        If there are several, they are paired.
+        Several samples are paired.
     """
     arrays = [np.asarray(sample, dtype=float) for sample in samples]
     if arrays[0].size == 0:

@@ -31,14 +31,14 @@ class GeometryRow:
     ----------
     method : str
     n : int
-        Molecules counted.
+        Number of molecules.
     median, low, high : GeometryErrors
-        Medians over the molecules, and their 95% intervals; NaN of fewer than six molecules.
+        Medians over the molecules, and their 95% intervals, NaN for fewer than six molecules.
     failed : int
-        Molecules for which the method returned its start; the errors of the start are counted.
+        Number of molecules for which the method failed; their errors are those of the start.
     milliseconds : float or None
-        Wall time per molecule without the time of the start; None for the start itself. Other
-        levels run one molecule after the other; GFN2-xTB and GFN-FF use the program xtb if it is
+        Wall time per molecule without the time of the start; None for the start itself. Cheap
+        levels relax one molecule after the other; GFN2-xTB uses the program xtb if it is
         installed.
     errors : tuple of GeometryErrors
         One for each molecule, in the order of the sample.
@@ -66,14 +66,14 @@ def evaluate_geometry(
     model_levels: Sequence[str] = (),
     progress: bool = False,
 ) -> list[GeometryRow]:
-    """Compare the model with levels of theory on the same starts; the starts are a row too.
+    """Compare the model with levels of theory on the same starts; the first row is the starts.
 
     Parameters
     ----------
     model : Model
     sample : Sample
     levels : tuple of str
-        Levels that also relax the starts, to 0.02 eV/Å; the level of the starts is left out.
+        Levels that relax the starts to 0.02 eV/Å; the level of the starts is left out.
     noise_levels : sequence of float or None, Å
         First noise levels of the model, one row each; see
         :func:`diffrelax.models.batches.choose_schedule`.
@@ -197,9 +197,9 @@ def geometry_table(rows: list[GeometryRow], start: str) -> str:
 
 
 def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
-    """Format a markdown table of how many errors are below their bounds, by size.
+    """Format a markdown table of the fraction of errors below their bounds, by size.
 
-    Only starts in the basin of their minimum are counted, since bounds are meant for these.
+    Only starts in the basin of their minimum are counted, since bounds are calibrated for these.
     """
     inside = np.array([*map(in_basin, sample.starts, sample.references)])
     heavy = np.array([start.n_heavy for start in sample.starts])
@@ -218,12 +218,12 @@ def bounds_table(rows: list[GeometryRow], sample: Sample) -> str:
 def bounds_by_size(
     heavy: np.ndarray, errors: np.ndarray, bounds: np.ndarray, sizes: Sequence[int]
 ) -> Iterator[tuple[str, ...]]:
-    """Count how many errors are below their bounds, by size.
+    """Yield the fraction of errors below their bounds, by size.
 
     Parameters
     ----------
     heavy : (n,) int array
-        Heavy atoms.
+        Numbers of heavy atoms.
     errors, bounds : (n,) array, Å
     sizes : sequence of int
         Lower edges of the size classes in heavy atoms; the last is an upper limit.
@@ -231,7 +231,7 @@ def bounds_by_size(
     Yields
     ------
     tuple of str
-        Name of the size class, number of molecules, medians of errors and bounds, and the share of
+        Name of the size class, number of molecules, medians of errors and bounds, and fraction of
         errors below their bounds; empty classes are skipped.
     """
     for low, high in pairwise(sizes):
@@ -244,10 +244,10 @@ def bounds_by_size(
 
 
 def geometry_record(rows: list[GeometryRow], sample: Sample, **about: object) -> dict[str, object]:
-    """Return an evaluation as a plain record.
+    """Return an evaluation as a plain record, for JSON.
 
-    It holds how the evaluation was made, the rows, which starts are in the basin of their minimum,
-    and all errors.
+    It contains the settings, the rows, which starts are in the basin of their minimum, and all
+    errors.
     """
     return {
         **about,

@@ -1,4 +1,4 @@
-"""Descriptions of the machine on which a number was measured."""
+"""Descriptions of the hardware of measurements."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def describe_hardware(device: str) -> str:
 
 
 def describe_dft_hardware(threads: int) -> str:
-    """Describe the processor, the number of threads, and the kernels of PySCF's matrix products."""
+    """Describe the processor, the number of threads, and the kernels of PySCF's BLAS."""
     return ", ".join(filter(None, [name_processor(), f"{threads} threads", pyscf_kernels()]))
 
 
 def name_processor() -> str:
-    """Name the processor of this machine."""
+    """Return the name of this machine's processor."""
     lines = CPUINFO.read_text(encoding="utf-8").splitlines() if CPUINFO.is_file() else []
     names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())

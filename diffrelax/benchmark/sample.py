@@ -1,4 +1,4 @@
-"""Samples of molecules: DFT geometries, and the starts to relax."""
+"""Samples of molecules: starts, and their DFT geometries."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ STARTS = {
     "embedded": "ETKDGv3 and MMFF94",
     "minimum": "DFT minimum",
 }
-FMAX = 0.02  # eV/Å, of relaxations at cheap levels
+FMAX = 0.02  # eV/Å, for relaxations at cheap levels
 SEED = 42
 MAX_MATCHES = 10_000
 TRAINED_ON = TrainingConfig()
@@ -41,7 +41,7 @@ class Sample:
     Parameters
     ----------
     start : str
-        Kind of the starts, one of `STARTS`.
+        Kind of starts, one of `STARTS`.
     starts : list of Molecule
     references : list of (n_atoms, 3) arrays, Å
     indices : list of int
@@ -64,8 +64,8 @@ def choose_sample(
 ) -> Sample:
     """Choose the first ``n`` molecules in a fixed random order, at their MMFF94 geometries.
 
-    Only molecules with an MMFF94 geometry are chosen, in the basin or not. Molecules whose bonds do
-    not match their SMILES are left out.
+    Only molecules with an MMFF94 geometry are chosen, whether it is in the basin of the minimum or
+    not. Molecules whose bonds do not match their SMILES are left out.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def choose_sample(
     Raises
     ------
     ValueError
-        If ``n`` is not positive, or larger than the number of such molecules, or if the set lacks
-        the level or has several.
+        If ``n`` is not positive, or larger than the number of such molecules, if the set lacks the
+        level, or if it has several levels and none is given.
     """
     names = geometries.levels or ("",)
     if (level is None and len(names) > 1) or (level and level not in names):
@@ -116,14 +116,14 @@ def start_from(sample: Sample, start: str) -> Sample:
         - ``mmff94``, ``uff``, ``gfn2-xtb``: relaxations of the DFT geometry to 0.02 eV/Å. Molecules
           that change, do not converge or cannot be described at the level are left out.
         - ``embedded``: ETKDGv3 and MMFF94, as for a SMILES. Molecules that are not in the basin of
-          the DFT geometry are left out: those more than 0.7 Å (aligned root mean square) or 60° in
-          a torsion away.
+          the DFT geometry are left out: those that differ from it by more than 0.7 Å (aligned root
+          mean square) or 60° in a torsion.
         - ``minimum``: the DFT geometry itself.
 
     Raises
     ------
     ValueError
-        If no molecule is left.
+        If no molecules are left.
     """
     if start == sample.start:
         return sample
@@ -175,14 +175,14 @@ def relaxed_positions(molecule: Molecule, level: str) -> np.ndarray | None:
 
 
 def embed_in_basin(minimum: Molecule) -> Molecule | None:
-    """Embed a molecule with the atom order of a minimum, and check that it is near it.
+    """Embed a molecule with the atom order of a minimum, and check that it is in its basin.
 
     The mirror image of the embedding counts too, unless the molecule has an enantiomer.
 
     Returns
     -------
     Molecule or None
-        None if it is in another basin, or not converged with MMFF94.
+        None if it is in another basin, did not converge with MMFF94, or cannot be embedded.
     """
     reference = minimum.to_rdkit()
     try:
@@ -209,7 +209,7 @@ def embed_in_basin(minimum: Molecule) -> Molecule | None:
 
 
 def in_basin(start: Molecule, minimum: np.ndarray) -> bool:
-    """Return whether a start lies in the basin of its minimum, by the rule of the training.
+    """Return whether a start is in the basin of its minimum, by the training's definition.
 
     Parameters
     ----------

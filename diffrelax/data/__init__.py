@@ -1,1 +1,1 @@
-"""Training sets: minima, paired with starts and packed."""
+"""Training sets: minima paired with starts, in packed files."""

@@ -1,8 +1,8 @@
-"""Minima of several sources: their split, pairs with starts, packed sets.
+"""Minima of several sources: split, pairing with starts, packing.
 
-The split is over all sources together: the sha256 of the first 14 letters of a molecule's InChIKey,
-which stand for its constitution, modulo 20. 0 and 1 are sealed, 2 and 3 test, 4 validation, the
-rest training. QM9 keeps its own split; what it has on another side is in no other source.
+All sources share one split, by the remainder modulo 20 of the sha256 of the first 14 letters of the
+InChIKey (the constitution): 0 and 1 sealed, 2 and 3 test, 4 validation, the rest training. QM9
+keeps its own split; other sources omit constitutions that QM9 has in a different split.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ class Minimum(NamedTuple):
     Attributes
     ----------
     place : int
-        Number in the source.
+        Number of the molecule in the source.
     name, smiles : str
     remainder : int
-        Remainder of the hash of its constitution, from 0 to 19.
+        Remainder of the hash of the constitution, from 0 to 19.
     charge : int
     numbers : (n_atoms,) int array
     positions : (n_atoms, 3) array, Å
     start : (n_atoms, 3) array, Å, optional
-        Start that the source provides.
+        Start provided by the source.
     seed : int, optional
-        Random seed with which its SMILES is embedded to make its start.
+        Random seed for embedding the SMILES as the start.
     """
 
     place: int
@@ -63,7 +63,7 @@ class Minimum(NamedTuple):
 
     @property
     def split(self) -> Split:
-        """See `split_of_constitution`."""
+        """Split of the molecule, see `split_of_constitution`."""
         return split_of_constitution(self.remainder, self.name)
 
 
@@ -78,7 +78,7 @@ def split_of_constitution(remainder: int, name: str) -> Split:
     Raises
     ------
     ValueError
-        If it is sealed.
+        If the constitution is sealed.
     """
     if remainder in SEALED:
         raise InputError(f"{name} is sealed and must not be used")
@@ -86,22 +86,22 @@ def split_of_constitution(remainder: int, name: str) -> Split:
 
 
 def pack_minima(minima: Sequence[Minimum], level: str, *, relax: bool) -> dict[Split, GeometrySet]:
-    """Pair minima with starts, in as many processes as there are processors, and split them.
+    """Pair minima with starts, in one process per processor, and split them.
 
     Parameters
     ----------
     minima : sequence of Minimum
     level : str
-        Level of theory of all of them.
+        Level of theory of the minima.
     relax : bool
-        If True, starts are MMFF94 relaxations of the minima; the start of the source is used only
-        if this fails or leaves the basin. If False, the start of the source is used, or an
-        embedding with its seed.
+        If False, starts are those of the source, or embeddings with the seed. If True, they are
+        MMFF94 relaxations of the minima; where one fails or leaves the basin, the start of the
+        source or embedding replaces it if it is in the basin.
 
     Returns
     -------
     dict of GeometrySet
-        One for each split, without molecules whose bonds cannot be perceived.
+        One for each split, without molecules that have no start or no perceived bonds (`relax`).
     """
     made = ordered_map(
         _relaxed_pair if relax else _given_pair,
@@ -139,7 +139,7 @@ def molecule_of(minimum: Minimum) -> Molecule | None:
 
 
 def embed_with_seed(minimum: Minimum) -> Molecule | None:
-    """Embed the SMILES of a minimum with its seed; None if it fails or gives other atoms."""
+    """Embed the SMILES of a minimum with its seed; None if it fails or the atoms differ."""
     assert minimum.seed is not None
     try:
         with rdBase.BlockLogs():
@@ -180,7 +180,7 @@ def _in_basin(one: Pair) -> bool:
 def join(sets: Sequence[GeometrySet]) -> GeometrySet:
     """Join the minima of several sources into one set with new numbers.
 
-    Entries with the same number in a source (several starts) keep a common number.
+    Entries that share a number in a source (several starts) also share their new number.
     """
     joined = GeometrySet.join(sets)
     first, index = 0, []

@@ -16,26 +16,26 @@ from diffrelax.molecule.stereo import assign_stereo
 from diffrelax.training.config import StartLevel
 from diffrelax.training.geometries import GeometrySet
 
-MAX_STEPS = 2000  # of a force field
-FMAX = 0.05  # eV/Å, of GFN2-xTB
+MAX_STEPS = 2000  # for force fields
+FMAX = 0.05  # eV/Å, for GFN2-xTB
 
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A minimum and a start near it; one molecule of a `GeometrySet`.
+    """A minimum and a start near it: one entry of a `GeometrySet`.
 
     Parameters
     ----------
     index : int
-        The molecule's number in its source.
+        Number of the molecule in its source.
     smiles : str
-        Isomeric, with the stereochemistry of ``positions``.
+        Isomeric SMILES, with the stereochemistry of ``positions``.
     charge : int
     numbers : (n_atoms,) uint8 array
     positions : (n_atoms, 3) array, Å
-        The minimum, centred.
+        Positions of the minimum, centred.
     starts : (n_atoms, 3) array, Å
-        Its relaxation at the level of the start, superposed on it.
+        Positions of the start, superposed on the minimum.
     start_rmsd : float, Å
         NaN if the level has no parameters or did not converge.
     start_torsion : float, degrees
@@ -52,12 +52,12 @@ class Pair:
 
 
 def pair(mol: Chem.Mol, index: int, level: StartLevel) -> Pair:
-    """Relax a minimum at a cheap level of theory.
+    """Pair a minimum with its relaxation at a cheap level of theory.
 
     Parameters
     ----------
     mol : rdkit.Chem.Mol
-        With explicit hydrogens, at the minimum. Stereochemistry and positions are changed in place.
+        The minimum, with explicit hydrogens. Stereochemistry and positions are changed in place.
     index : int
     level : {"mmff94", "uff", "gfn2-xtb"}
     """
@@ -119,9 +119,9 @@ def pack(
     ----------
     pairs : sequence of Pair
     levels : tuple of str
-        Name of the level of theory of the minima.
+        Levels of theory of the minima.
     start : {"mmff94", "uff", "gfn2-xtb", "aimnet2"}
-        Level of theory of their starts.
+        Level of theory of the starts.
     """
     sizes = [len(pair.numbers) for pair in pairs]
     return GeometrySet(

@@ -1,8 +1,8 @@
 """QM9 from the ``qm9pack`` wheel: packed once into a cache file, split by index.
 
 Molecules are numbered as in QM9 (1 to 133,885). The split is by ``index % 20``: 0 test, 10
-validation, 5 sealed, all others training. Sealed molecules are skipped when the source is read;
-only the hashes of their constitutions are kept, to exclude them from other sources too.
+validation, 5 sealed, all others training. Sealed molecules are not packed; only the hashes of their
+constitutions are used, to exclude them from other sources.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SEALED_REMAINDER = 5
 ONE_IN: dict[StartLevel, int] = {"mmff94": 1, "uff": 1, "gfn2-xtb": 20}
 MOLECULES = 133_885
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-CHUNK = 16  # molecules that a process takes at once, and ends before it stops
+CHUNK = 16  # molecules per task of a process
 MAX_BOND_LENGTH = 1.8  # Å; the longest bond in QM9 is a C–C of about 1.7 Å
 
 
@@ -72,10 +72,9 @@ def split_of_index(index: int) -> Split:
 def load_qm9(
     split: Split, starts: Sequence[StartLevel] = ("mmff94",), cache: Path | None = None
 ) -> GeometrySet:
-    """Load one split of QM9 (B3LYP/6-31G(2df,p) minima); the first call packs it.
+    """Load one split of QM9 (B3LYP/6-31G(2df,p) minima); the first call packs QM9.
 
     Each molecule has one entry per level of starts; only one in twenty has a GFN2-xTB start.
-    Packing takes some minutes.
 
     Parameters
     ----------
@@ -88,7 +87,7 @@ def load_qm9(
     Raises
     ------
     ValueError
-        If the ``qm9pack`` package is not installed and a packed file does not exist.
+        If a packed file does not exist and the ``qm9pack`` package is not installed.
     """
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}: choose train, validation or test")
@@ -108,12 +107,12 @@ def load_qm9(
 
 
 def sides_of_constitutions() -> dict[str, set[str]]:
-    """Return the splits in which QM9 has molecules of a constitution.
+    """Return the splits of QM9 that contain each constitution.
 
     Returns
     -------
     dict of str to set of {"train", "validation", "test", "sealed"}
-        By the first 14 letters of the InChIKey.
+        Keys are the first 14 letters of the InChIKey.
 
     Raises
     ------
@@ -135,7 +134,7 @@ def pack(level: StartLevel) -> GeometrySet:
 
     Molecules whose atoms are not in the order of their SMILES are left out.
     """
-    from diffrelax.data.packing import pack as pack_pairs  # a packed file can be read without RDKit
+    from diffrelax.data.packing import pack as pack_pairs  # needs RDKit; packed files do not
 
     one_in = ONE_IN[level]
     total = sum(_is_wanted(index, one_in) for index in range(1, MOLECULES + 1))
@@ -153,11 +152,11 @@ def _start_pool() -> ProcessPoolExecutor:
     """Start a process for each processor; interrupts are handled by the parent."""
     pool = ProcessPoolExecutor(mp_context=CONTEXT, initializer=_follow_parent)
     before = {}
-    if current_thread() is main_thread():  # processes inherit what is ignored
+    if current_thread() is main_thread():  # processes inherit ignored signals
         before = {kind: signal.signal(kind, signal.SIG_IGN) for kind in INTERRUPTS}
     try:
         start_server()
-        for _ in range(os.cpu_count() or 1):  # each starts one
+        for _ in range(os.cpu_count() or 1):  # each task starts a process
             pool.submit(int)
     finally:
         for kind, handler in before.items():
@@ -166,7 +165,7 @@ def _start_pool() -> ProcessPoolExecutor:
 
 
 def _follow_parent() -> None:
-    """End this process when its parent ends, also if that is killed."""
+    """End this process when its parent ends or is killed."""
     for kind in INTERRUPTS:
         signal.signal(kind, signal.SIG_IGN)
 
@@ -179,7 +178,7 @@ def _follow_parent() -> None:
 
 
 def _reporting(items: Iterator[T], what: str, total: int) -> Iterator[T]:
-    """Show a progress bar; without a terminal, print a line every minute."""
+    """Yield items with a progress bar or, without a terminal, a line every minute."""
     with tqdm(items, desc=what, total=total, unit="mol", disable=None) as bar:
         if not bar.disable:
             yield from bar

@@ -1,4 +1,4 @@
-"""What a DFT relaxation hands back."""
+"""Results of DFT relaxations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Thermochemistry(Entries):
     """Energies of an ideal gas of rigid rotors with harmonic vibrations.
 
-    In the natural mixture of isotopes, but for atoms that are labelled.
+    Masses are those of the natural mixture of isotopes, except for labelled atoms.
     """
 
     temperature: float = Field(description="K")
@@ -40,42 +40,42 @@ class Thermochemistry(Entries):
 
 @dataclass(frozen=True, eq=False)
 class DFTRelaxation:
-    """A DFT relaxation, converged or not, and what it cost.
+    """A DFT relaxation, converged or not, and its cost.
 
     Parameters
     ----------
     molecule : Molecule
-        At the last geometry that was calculated; at the start geometry if none was; or at the
-        predicted one.
+        The molecule at the predicted geometry, or at the last one calculated; at the start
+        geometry if none was.
     converged : bool
-        Whether the criterion is met, or predicted to be, and the molecule is still the same one.
+        Whether the criterion is met, or predicted to be, and the molecule is still the same.
     reason : str
-        What went wrong; empty if converged.
+        Why it did not converge; empty if it did.
     energies : tuple of float, eV
         One for each gradient call.
     trajectory : (n_calls, n_atoms, 3) array, Å
         The geometry of each gradient call.
     all_forces : (n_calls, n_atoms, 3) array, eV/Å
-        At each of these, without what would move or turn the molecule as a whole.
+        The forces of each gradient call, without net translation and rotation.
     scf_cycles : int or None
-        Of all gradient calls, those of failed SCF calculations included; None if the program does
-        not tell.
+        Cycles of all gradient calls, including failed SCF calculations; None if the program does
+        not report them.
     times : dict of str to Time
         By stage: ``hessian``, ``dft`` (SCF and gradients), ``check`` (of the minimum)
-        and ``total``, with what the optimizer and other parts of the last life took.
+        and ``total``, which includes the optimizer; its time before a restart is not counted.
     criterion : str
-        The stopping rule in words.
+        The convergence criterion in words.
     notes : tuple of str
-        What differs from the settings, such as a Hessian that could not be had.
+        Deviations from the settings, such as a Hessian that was not available, and warnings.
     settings : DFTSettings
     lowest_frequency : float or None, cm⁻¹
-        Lowest vibrational frequency at the end, an imaginary one as a negative number; with
-        a check at ``"gfn2-xtb"`` that of DFT along motions of that level, at least as high. None if
-        not asked for, or not to be had.
+        Lowest vibrational frequency at the end, negative if imaginary. A check at ``"gfn2-xtb"``
+        gives the DFT frequency along a mode of that level, an upper bound. None if not requested
+        or not available.
     thermochemistry : Thermochemistry or None
-        Of a minimum, if asked for.
+        Thermochemistry of the minimum, if requested.
     prediction : Prediction or None
-        Of a minimum at which nothing was calculated, with the bounds of its errors.
+        The predicted minimum, with bounds of its errors, if the relaxation ended with one.
     """
 
     molecule: Molecule
@@ -100,7 +100,7 @@ class DFTRelaxation:
 
     @property
     def gradient_calls(self) -> int:
-        """Number of energy-and-gradient calls; the first counts."""
+        """Number of energy-and-gradient calls, including the first."""
         return len(self.energies)
 
     @property
@@ -117,12 +117,12 @@ class DFTRelaxation:
 
     @property
     def rms_forces(self) -> tuple[float, ...]:
-        """Root mean square over the atoms of the force on one, eV/Å, for each gradient call."""
+        """Root mean square over the atoms of the force on an atom, eV/Å, for each gradient call."""
         return tuple(np.sqrt((self.all_forces**2).sum(axis=2).mean(axis=1)).tolist())
 
     @property
     def energy(self) -> float:
-        """Energy of the last geometry, eV; that of a predicted one is predicted, too."""
+        """Energy of the last geometry, eV; predicted if the geometry is predicted."""
         if self.prediction:
             return self.prediction.energy
         return self.energies[-1] if self.energies else nan

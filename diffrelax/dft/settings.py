@@ -1,4 +1,4 @@
-"""What decides the outcome of a DFT relaxation."""
+"""Settings of DFT relaxations."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from diffrelax.levels.level import Level
 from diffrelax.levels.names import is_composite, letters
 from diffrelax.levels.profiles import Profile, read_profile
 
-PREDICTS = ("gfn2-xtb", "aimnet2")  # Hessians whose predictions have been measured
+PREDICTS = ("gfn2-xtb", "aimnet2")  # Hessians with calibrated predictions of minima
 PYSCF_SETTINGS = ("density_fit", "grid_level")
 GAS_CONDITIONS = ("temperature", "pressure")
-SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # in the words of programs
+SPELLINGS = {"ω": "w", "(bj)": "bj", "(0)": "zero"}  # as programs spell them
 LEVEL = ("xc", "basis", "solvent")
 
 
 class Changes(TypedDict, total=False):
-    """Settings by their names, see `DFTSettings`."""
+    """Settings by name, see `DFTSettings`."""
 
     xc: str
     basis: str
@@ -54,49 +54,48 @@ class Changes(TypedDict, total=False):
 
 
 class DFTSettings(Entries):
-    """Level of theory, optimizer and stopping rule of a DFT relaxation.
+    """Level of theory, optimizer and convergence criterion of a DFT relaxation.
 
     Parameters
     ----------
     xc, basis, density_fit, grid_level
-        See `diffrelax.levels.density_functional.mean_field`. Forces that do not add up to
-        zero tell a grid that is too coarse for the functional, and the result says so: those of
-        SCAN are 4 eV/Å off for methanol on grid 3 and 0.3 on grid 7, those of r2SCAN 0.007
-        (def2-SVP).
+        See `diffrelax.levels.density_functional.mean_field`. Forces that do not add up to zero
+        indicate that the grid is too coarse for the functional; the result notes this. SCAN needs
+        a much finer grid than r2SCAN.
     fmax : float
-        Largest force on an atom at which the relaxation ends, eV/Å. What would move or turn the
-        molecule as a whole is an error of the integration grid, and does not count.
+        Convergence threshold of the largest force on an atom, eV/Å. Net translation and rotation,
+        which are errors of the integration grid, are removed from the forces.
     optimizer : {"tric", "bfgs", "geometric", "sella"} or one that another package adds
-        geomeTRIC in its internal coordinates, until the largest force is below `fmax`
-        (``"tric"``) or with its own five criteria, tightened where `fmax` asks for more
-        (``"geometric"``); BFGS in Cartesian coordinates (from a Hessian with a trust radius in its
-        metric, without one that of ASE); or Sella in internal coordinates.
+        geomeTRIC in internal coordinates, with `fmax` as its criterion (``"tric"``) or with its own
+        five criteria, tightened to `fmax` if necessary (``"geometric"``); BFGS in Cartesian
+        coordinates (with a start Hessian, its metric and a trust radius; otherwise ASE's); or
+        Sella in internal coordinates.
     hessian : str
-        Cheap level of the Hessian from which the optimizer starts; ``"none"`` is the optimizer's
-        own guess. That of AIMNet2 is nearer to a hybrid functional's.
+        Cheap level of the start Hessian of the optimizer; ``"none"``: the optimizer's own guess.
+        AIMNet2's Hessian is closer than GFN2-xTB's to that of a hybrid functional.
     max_steps : int
-        Steps of the optimizer; one gradient call more than that is made at most.
+        Maximum number of optimizer steps; the number of gradient calls is at most one more.
     check_minimum : {"none", "gfn2-xtb", "dft"}
-        Whether a converged relaxation must also end without an imaginary frequency:
-        ``"gfn2-xtb"`` asks DFT for two gradients along the softest motion of GFN2-xTB's Hessian,
-        those degenerate with it, and each other one that is imaginary there, and finds most saddle
-        points; ``"dft"`` takes the Hessian of DFT, longer than the relaxation. From a saddle point
-        the relaxation goes on downhill, with as many steps again.
+        Whether a converged relaxation must also end without an imaginary frequency.
+        ``"gfn2-xtb"`` finds most saddle points, with two DFT gradients along each of these modes of
+        GFN2-xTB's Hessian: the softest, those degenerate with it, and imaginary ones. ``"dft"``
+        evaluates the DFT Hessian, which takes longer than the relaxation. From a saddle point the
+        relaxation continues downhill, with up to `max_steps` more steps.
     thermo : {"none", "gfn2-xtb", "dft"}
-        Level of the Hessian of zero-point, thermal and free energies, for which the end is checked
-        as by `check_minimum`, which may not ask for more. What the check tells of DFT's frequencies
-        takes the place of GFN2-xTB's.
+        Level of the Hessian for zero-point, thermal and free energies. The end is checked at this
+        level as by `check_minimum`, which may not be higher. DFT frequencies from the check replace
+        those of GFN2-xTB.
     temperature, pressure : float
-        Of the thermochemistry, K and Pa.
+        Temperature and pressure of the thermochemistry, K and Pa.
     one_call : bool
-        Whether to end after the first gradient call at the minimum that it predicts with the start
-        Hessian, not verified, where nine in ten such minima have no force above `fmax`: see
-        `diffrelax.dft.prediction`. Otherwise the relaxation goes on as it would without.
+        Whether to end after the first gradient call at the minimum predicted with the start
+        Hessian, not verified, if nine in ten such minima have no force above `fmax` (see
+        `diffrelax.dft.prediction`). Otherwise the relaxation continues as usual.
     solvent : str
         Name or dielectric constant, see `diffrelax.levels.solvents`. Empty: the gas phase.
     calculator : Profile, optional
-        Of a program that takes the place of PySCF. Functional, basis and solvent are then those of
-        the profile, and what is PySCF's own must be left out.
+        Profile of a program to use instead of PySCF. The profile sets functional, basis and
+        solvent; settings of PySCF must be left out.
     """
 
     xc: str = "b3lyp"
@@ -121,7 +120,7 @@ class DFTSettings(Entries):
 
     @classmethod
     def among(cls, given: Mapping[str, Any]) -> Self:
-        """Take the settings, by their names, out of the arguments of a function.
+        """Build settings from those arguments of a function that are settings.
 
         The calculator may be the path of a profile.
         """
@@ -153,9 +152,9 @@ class DFTSettings(Entries):
     @model_validator(mode="before")
     @classmethod
     def _in_one_spelling(cls, values: Any) -> Any:
-        """Write names in one way, so that the same level is the same unit of work.
+        """Normalise the names of a level, so that the same level is the same unit of work.
 
-        A whole level in `xc`, such as ``pbe0/def2-svp``, is taken apart.
+        A whole level in `xc`, such as ``pbe0/def2-svp``, is split.
         """
         if not isinstance(values, dict):
             return values
@@ -169,7 +168,7 @@ class DFTSettings(Entries):
         level = Level.of(names["xc"], *given)
         basis = level.basis or names["basis"]
         if is_composite(level.method):
-            from diffrelax.levels.basis import choose_basis  # takes PySCF
+            from diffrelax.levels.basis import choose_basis  # imports PySCF
             from diffrelax.levels.functionals import read_functional
 
             basis = choose_basis(read_functional(level.xc), basis)
@@ -177,10 +176,10 @@ class DFTSettings(Entries):
 
     @classmethod
     def _with_profile(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """Take the level from the profile; that of PySCF may only be its default."""
+        """Set the level from the profile; settings of PySCF may only have default values."""
         try:
             profile = Profile.model_validate(values["calculator"])
-        except ValidationError:  # will be told of, entry by entry
+        except ValidationError:  # is reported later, entry by entry
             return values
         level = {"xc": profile.method, "basis": profile.basis, "solvent": profile.solvent}
         own = {name: cls.model_fields[name].default for name in (*level, *PYSCF_SETTINGS)}
@@ -230,7 +229,7 @@ class DFTSettings(Entries):
 
     @property
     def mean_field(self) -> dict[str, Any]:
-        """What `diffrelax.levels.density_functional.mean_field` takes beside a molecule."""
+        """Keyword arguments of `diffrelax.levels.density_functional.mean_field`."""
         return self.model_dump(include={"xc", "basis", "density_fit", "grid_level", "solvent"})
 
     @property
@@ -246,13 +245,13 @@ class DFTSettings(Entries):
 
     @property
     def described(self) -> str:
-        """The level, and the program in the place of PySCF, such as ``HF/3-21G by nwchem``."""
+        """The level, and the program if it is not PySCF, such as ``HF/3-21G by nwchem``."""
         return str(self.level) + (f" by {self.calculator.program}" if self.calculator else "")
 
     @property
     def hessian_solvent(self) -> str:
-        """The solvent of GFN2-xTB's Hessian; empty for one that only the program knows."""
-        from diffrelax.levels.solvents import read_solvent  # takes PySCF
+        """The solvent of GFN2-xTB's Hessian; empty if only the external program knows it."""
+        from diffrelax.levels.solvents import read_solvent  # imports PySCF
 
         if self.calculator is None or not self.solvent:
             return self.solvent

@@ -14,8 +14,8 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.symmetry import find_symmetry
 from diffrelax.units import KCAL_PER_MOL
 
-LOW = 100.0  # cm⁻¹; half way from a vibration to a rotor (Grimme 2012)
-SAME_STATE = 0.005  # kcal/mol
+LOW = 100.0  # cm⁻¹; equal weights of vibration and rotor (Grimme 2012)
+SAME_STATE = 0.005  # kcal/mol; smaller differences are not noted
 
 
 def thermochemistry(
@@ -26,16 +26,16 @@ def thermochemistry(
     temperature: float,
     pressure: float,
 ) -> Thermochemistry:
-    """Calculate what vibrations, rotations and translations add to an energy.
+    """Calculate thermochemistry from an electronic energy and vibrational frequencies.
 
     Parameters
     ----------
     molecule : Molecule
-        At a minimum.
+        Molecule at a minimum.
     frequencies : sequence of float, cm⁻¹
-        Of all its vibrations. What is left of an imaginary one counts as real.
+        Frequencies of all vibrations. Imaginary frequencies within the noise count as real.
     energy : float, eV
-        Of the electrons.
+        Electronic energy.
     temperature : float, K
     pressure : float, Pa
     """
@@ -74,7 +74,7 @@ def thermochemistry(
 
 
 def standard_state(temperature: float, pressure: float) -> str:
-    """Tell how far a pressure is from 1 mol/L, for which energies of solvation are.
+    """Return a note on how a pressure differs from 1 mol/L, to which solvation energies refer.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def standard_state(temperature: float, pressure: float) -> str:
     Returns
     -------
     str
-        Empty if it is that of 1 mol/L.
+        Empty if the pressure is that of 1 mol/L.
     """
     molar = 1000 * mol * kB / J * temperature
     change = kB * temperature * log(molar / pressure) / KCAL_PER_MOL

@@ -1,8 +1,8 @@
-"""Levels of theory behind one interface: each is an ASE calculator, an `AtLevel`.
+"""Levels of theory behind one interface: each is an ASE calculator and an `AtLevel`.
 
-Energies are in eV and forces in eV/Å. `get_calculator` builds a calculator for one molecule;
-`relax_at_level` relaxes a geometry at one of the cheap levels; `Surface` evaluates the energies of
-many geometries.
+Energies are in eV and forces in eV/Å. `get_calculator` builds a calculator for one molecule,
+`relax_at_level` relaxes a geometry at a cheap level, and `Surface` evaluates the energies of many
+geometries.
 """
 
 from diffrelax.levels.calculators import (

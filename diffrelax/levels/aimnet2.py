@@ -34,9 +34,9 @@ ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
 class AIMNet2(AtLevel, ForceCalculator):
     """AIMNet2 (Anstine et al. 2025, doi 10.1039/D4SC08572H), trained on ωB97M-D3/def2-TZVPP.
 
-    One network of its ensemble, run on the processor. The weights are read where the package
-    AcAuto3D has installed them; the package itself is not imported. They are a TorchScript program:
-    its file is loaded only if it is, to the last bit, the published one.
+    One network of the ensemble, run on the CPU. The weights are read from the installed package
+    AcAuto3D, which is not imported. They are a TorchScript program, so the file is loaded only if
+    its checksum is that of the published file.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ class AIMNet2(AtLevel, ForceCalculator):
     Raises
     ------
     ValueError
-        If the weights are not installed or not the published ones, if there is an element that
-        AIMNet2 was not trained on, or unpaired electrons.
+        If the weights are not installed or not the published ones, or if the molecule has unpaired
+        electrons or an element that AIMNet2 was not trained on.
     """
 
     stands_for: ClassVar[str] = "wB97M-D3/def2-TZVPP"
@@ -60,7 +60,7 @@ class AIMNet2(AtLevel, ForceCalculator):
 
     @classmethod
     def check_installed(cls) -> None:
-        """Raise InputError if there are no weights, or they are not the published ones."""
+        """Raise InputError if the weights are missing or not the published ones."""
         _load(find_weights())
 
     @classmethod
@@ -77,7 +77,7 @@ class AIMNet2(AtLevel, ForceCalculator):
 
     @classmethod
     def for_many(cls) -> Evaluate:
-        """Return what evaluates many molecules in one call."""
+        """Return the function that evaluates many molecules in one call."""
         return evaluate
 
     def evaluate(self) -> tuple[float, np.ndarray]:
@@ -104,7 +104,7 @@ class AIMNet2(AtLevel, ForceCalculator):
     def _evaluate(
         self, numbers: np.ndarray, geometries: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return energies, (n,) array, and forces, (n, n_atoms, 3) array, of (n, n_atoms, 3)."""
+        """Return energies, (n,), and forces, (n, n_atoms, 3), of geometries, (n, n_atoms, 3)."""
         repeated = np.broadcast_to(numbers, (len(geometries), len(numbers)))
         return _evaluate(repeated, geometries, np.full(len(geometries), self._charge))
 
@@ -136,7 +136,7 @@ def evaluate(
 def _evaluate(
     numbers: np.ndarray, positions: np.ndarray, charges: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run the network on (n, n_atoms) numbers, 0 where there is no atom, and their positions."""
+    """Run the network on (n, n_atoms) atomic numbers, padded with 0, and their positions."""
     coordinates = torch.tensor(positions, dtype=torch.float32, requires_grad=True)
     batch = {
         "coord": coordinates,
@@ -150,7 +150,7 @@ def _evaluate(
 
 
 def find_weights() -> Path:
-    """Return the file of weights, or raise NotInstalledError."""
+    """Return the path of the weights, or raise NotInstalledError."""
     spec = find_spec("Auto3D")
     for folder in (spec and spec.submodule_search_locations) or ():
         if (path := Path(folder) / WEIGHTS).is_file():
@@ -162,7 +162,7 @@ def find_weights() -> Path:
 
 @cache
 def _load(path: Path) -> torch.jit.ScriptModule:
-    """Load the network once its file is known to be the published one."""
+    """Load the network if its file is the published one."""
     content = path.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
@@ -172,5 +172,5 @@ def _load(path: Path) -> torch.jit.ScriptModule:
         )
     network = torch.jit.load(BytesIO(content), map_location="cpu").eval()
     for parameter in network.parameters():
-        parameter.requires_grad_(False)  # only forces are asked for
+        parameter.requires_grad_(False)  # only forces are needed
     return network

@@ -1,4 +1,4 @@
-"""Basis sets by their names, as PySCF has them, and molecules that are given one."""
+"""PySCF's basis sets by name, and PySCF's molecules with a basis set."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ with loading_pyscf():
     from diffrelax.levels.functionals import Functional
     from diffrelax.levels.pople import is_6_31g_2df_p, shells_6_31g_2df_p
 
-PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF gives them to no basis set by its name
-GUESS = "ano"  # of which PySCF makes the first density
-CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor their potentials to these
+PSEUDOPOTENTIALS = ("ccecp", "bfd", "gth")  # PySCF does not add them by the name of the basis set
+GUESS = "ano"  # basis set of PySCF's initial density
+CORES = {"def2mtzvp": "def2-tzvpp", "def2mtzvpp": "def2-tzvpp"}  # nor the potentials of these
 KRYPTON = 36
-INNERMOST = 0.6  # least share of its 1s energy that a basis set for all electrons gives a nucleus
+INNERMOST = 0.6  # fraction of the bare nucleus's 1s energy that an all-electron basis set reaches
 
 for parser in (parse_cp2k, parse_nwchem, parse_nwchem_ecp):
-    parser.DISABLE_EVAL = True  # or PySCF runs what it cannot read of a basis as Python
+    parser.DISABLE_EVAL = True  # PySCF would run unreadable parts of a basis as Python
 
 
 def choose_basis(functional: Functional, basis: str = DEFAULT_BASIS) -> str:
-    """Return the basis set of a composite method, or the one that is named.
+    """Return the basis set of a composite method, or the given one for other functionals.
 
     Raises
     ------
     ValueError
-        If another than its own is named for a composite method.
+        If a basis set is given that is not that of the composite method.
     """
     composite = functional.composite
     if composite is None:
@@ -58,12 +58,12 @@ def choose_basis(functional: Functional, basis: str = DEFAULT_BASIS) -> str:
 
 
 def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
-    """Return PySCF's molecule, with a basis set and the effective core potentials it comes with.
+    """Return PySCF's molecule, with a basis set and its effective core potentials.
 
     Raises
     ------
     ValueError
-        If PySCF has no such basis set, or it lacks an element or the core potential of one.
+        If PySCF lacks the basis set, one of the elements in it, or the core potential of one.
     """
     _refuse_unfit(basis)
     try:
@@ -97,7 +97,7 @@ def pyscf_molecule(molecule: Molecule, basis: str) -> gto.Mole:
 
 @cache
 def _reaches_core(symbol: str, basis: str) -> bool:
-    """Tell whether a function is as near to the bare nucleus as a 1s orbital, by its energy."""
+    """Return whether a basis set describes the 1s orbital of the bare nucleus, by the energy."""
     number = atomic_numbers[symbol]
     table = shells_6_31g_2df_p([symbol]) if is_6_31g_2df_p(basis) else basis
     with warnings.catch_warnings():
@@ -109,7 +109,7 @@ def _reaches_core(symbol: str, basis: str) -> bool:
 
 
 def _refuse_unfit(basis: str) -> None:
-    """Refuse what PySCF reads as the text of a basis set, and sets that lack their potentials."""
+    """Raise InputError for unsupported kinds of basis sets, text of basis sets and file names."""
     if letters(_table(basis)).startswith(PSEUDOPOTENTIALS):
         raise InputError(
             f"basis {basis!r} is made for pseudopotentials, which are not supported: use an "
@@ -126,7 +126,7 @@ def _refuse_unfit(basis: str) -> None:
 
 
 def check_no_files(*names: str) -> None:
-    """Raise ValueError if a basis set has the name of a file, which PySCF would read instead."""
+    """Raise InputError if a basis set has the name of a file, which PySCF would read instead."""
     for name in names:
         if Path(name).is_file():
             raise InputError(
@@ -136,18 +136,18 @@ def check_no_files(*names: str) -> None:
 
 
 def _table(basis: str) -> str:
-    """Return the name of the table from which PySCF takes a basis, uncontracted or cut or not."""
+    """Return the name of PySCF's table of a basis, without ``unc-`` and ``@``."""
     name = basis.partition("@")[0]
     return name[3:] if name.lower().startswith("unc") else name
 
 
 def fitting_functions(mol: Any) -> dict[str, Any]:
-    """Choose the functions that products of basis functions are fitted to, by element.
+    """Return the auxiliary functions for density fitting, by element.
 
-    They are PySCF's where it knows those that are made for the basis set. Beyond krypton these
-    leave the core to a potential: for all electrons, and where PySCF would take few even-tempered
-    ones, they are made of the basis set (Stoychev, Auer and Neese 2017), or energies are off by up
-    to 1,700 eV and bonds by up to 0.3 Å.
+    These are PySCF's, if it has a set made for the basis set. Such sets assume a core potential
+    beyond krypton. For all-electron basis sets there, and where PySCF would use a few even-tempered
+    functions, they are generated from the basis set (Stoychev, Auer and Neese 2017); the energies
+    and bonds would be wrong otherwise.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def fitting_functions(mol: Any) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If the name of one is that of a file in the working folder.
+        If the working folder has a file with the name of a set.
     """
     known = make_auxbasis(mol)
     check_no_files(*(functions for functions in known.values() if isinstance(functions, str)))
@@ -176,7 +176,7 @@ def fitting_functions(mol: Any) -> dict[str, Any]:
 
 
 def count_functions(numbers: Iterable[int], basis: str) -> int:
-    """Count the basis functions of a molecule without its geometry.
+    """Return the number of basis functions of a molecule, without its geometry.
 
     Parameters
     ----------
@@ -194,12 +194,12 @@ def count_functions(numbers: Iterable[int], basis: str) -> int:
 
 
 def check_basis(basis: str) -> None:
-    """Find out whether PySCF has a basis set, whatever elements it covers.
+    """Check that PySCF has a basis set, whatever elements it covers.
 
     Raises
     ------
     ValueError
-        If it has none of that name for any element up to krypton.
+        If PySCF has no basis set of that name for any element up to krypton.
     """
     _refuse_unfit(basis)
     for number in range(1, 37) if basis.strip() else ():

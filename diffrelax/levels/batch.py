@@ -1,4 +1,4 @@
-"""Relaxation of many molecules side by side, where one call for all of them is cheaper."""
+"""Relaxation of many molecules at a cheap level, in joint calls where that is cheaper."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from diffrelax.molecule import Molecule
 def relax_many(
     molecules: Sequence[Molecule], level: str, *, fmax: float = 0.03
 ) -> list[LevelRelaxation]:
-    """Relax molecules at a cheap level of theory, in the least time.
+    """Relax molecules at a cheap level of theory.
 
-    Side by side where one call for many molecules is cheaper, as at AIMNet2, else one by one.
+    Many molecules share a call where that is cheaper, as with AIMNet2; else they run one by one.
 
     Parameters
     ----------
@@ -27,13 +27,13 @@ def relax_many(
     level : str
         See `get_calculator`.
     fmax : float
-        Converged when no atom feels a larger force, eV/Å.
+        Converged when the force on each atom is below this, eV/Å.
 
     Returns
     -------
     list of LevelRelaxation
-        In the order of the molecules. One that the level cannot describe says so in its reason;
-        where molecules are relaxed side by side, each has its share of the time.
+        In the order of the molecules. If the level cannot describe a molecule, its ``reason`` says
+        so. If molecules share calls, the time is divided equally.
     """
     chosen = level_class(level)
     evaluate = chosen.for_many()

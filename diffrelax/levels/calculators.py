@@ -17,7 +17,7 @@ from diffrelax.levels.names import is_composite
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
-LEVELS = {  # where the class of each is
+LEVELS = {  # module and class of each
     "mmff94": "diffrelax.levels.force_field:MMFF94",
     "uff": "diffrelax.levels.force_field:UFF",
     "gfn-ff": "diffrelax.levels.xtb_program:GFNFF",
@@ -26,24 +26,24 @@ LEVELS = {  # where the class of each is
     "dft": "diffrelax.levels.density_functional:DensityFunctional",
 }
 CHEAP_LEVELS = tuple(level for level in LEVELS if level != "dft")
-GROUP = "diffrelax.levels"  # of entry points, by which other packages add theirs
+GROUP = "diffrelax.levels"  # entry points through which other packages add levels
 
 
 def get_calculator(level: str, molecule: Molecule, **settings: Any) -> Calculator:
     """Build the ASE calculator of a level of theory for one molecule.
 
-    The calculator holds for that molecule only: its atoms in their order, its charge, multiplicity
-    and bonds. Positions may change from call to call.
+    The calculator is valid for that molecule only: its atoms in their order, its charge,
+    multiplicity and bonds. Positions may change from call to call.
 
     Parameters
     ----------
     level : str
-        One of `LEVELS`, or of those that other packages add.
+        One of `LEVELS`, or a level that another package adds.
     molecule : Molecule
     **settings
-        ``dft``: see `diffrelax.levels.density_functional.mean_field`. ``gfn2-xtb``:
-        ``program="xtb"`` for the program xtb, otherwise `solvent` and keyword arguments of
-        ``tblite.ase.TBLite``. The other levels have none.
+        For ``dft`` see `diffrelax.levels.density_functional.mean_field`. For ``gfn2-xtb``,
+        ``program="xtb"`` selects the program xtb; tblite accepts `solvent` and the keyword
+        arguments of ``tblite.ase.TBLite``. The other levels have no settings.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def level_class(level: str) -> type[AtLevel]:
 
 
 def check_installed(level: str) -> None:
-    """Raise InputError, before the work begins, if a level is unknown or not installed."""
+    """Raise InputError if a level is unknown or not installed."""
     level_class(level).check_installed()
 
 
@@ -87,7 +87,7 @@ def check_level(level: str) -> None:
 
 
 def check_cheap(level: str) -> None:
-    """Raise InputError if there is no such level, or if it is DFT, which has its own relaxation."""
+    """Raise InputError if there is no such level, or if it is ``dft``, which is not cheap."""
     check_level(level)
     if level == "dft":
         raise InputError(

@@ -1,8 +1,8 @@
-"""Composite methods: a functional, its own basis set, and corrections that need no electrons.
+"""Composite methods: a functional, its own basis set, and corrections for the geometry.
 
-To the energy of the functional are added London dispersion and a geometrical counterpoise
-correction of what the small basis set lacks. Both are functions of the geometry alone, calculated
-by the package pyscf-dispersion.
+London dispersion and a geometrical counterpoise correction for the small basis set are added to
+the energy of the functional. Both depend on the geometry alone, and are calculated by the package
+pyscf-dispersion.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ STEP = 1e-4  # Bohr
 
 
 class Composite(NamedTuple):
-    """What a composite method is made of.
+    """Parts of a composite method.
 
     Parameters
     ----------
     name : str
     xc, basis : str
-        As PySCF knows them.
+        Functional and basis set, as PySCF spells them.
     dispersion : callable
-        Takes a molecule of PySCF, returns its model of dispersion.
+        Takes a molecule of PySCF, returns its dispersion model.
     counterpoise : str
         The method's name in the library of geometrical counterpoise corrections.
     """
@@ -88,15 +88,15 @@ def correct(method: Any, composite: Composite) -> Any:
     Parameters
     ----------
     method : pyscf.dft.rks.KohnShamDFT
-        Of the functional and basis set of the composite method; with density fitting, if it is to
-        have that, and not yet in a solvent.
+        With the functional and basis set of the composite method. Add density fitting before, a
+        solvent after.
     """
     corrected = _Corrected(method, composite)
     return lib.set_class(corrected, (_Corrected, method.__class__))
 
 
 class _Corrected:
-    """A mean field with corrections in the place of PySCF's own for dispersion."""
+    """A mean field with the corrections in place of PySCF's dispersion."""
 
     __name_mixin__ = "Composite"
     _keys = frozenset({"composite"})

@@ -33,19 +33,19 @@ SCARCE = 0.5  # share of the memory that PySCF may take
 
 
 class SCFState(NamedTuple):
-    """What the next SCF calculation takes over from the last one.
+    """State of an SCF calculation from which the next one starts.
 
     Parameters
     ----------
     orbitals : (n_basis, n_orbitals) array
-        Coefficients; with a leading axis of 2 where alpha and beta orbitals differ. Empty if the
-        next calculation is to start from a guess.
+        Coefficients; with a leading axis of 2 for unrestricted orbitals. Empty: the next
+        calculation starts from a guess.
     occupations : (n_orbitals,) array
-        With the same leading axis.
+        Occupation numbers, with the same leading axis.
     second_order : bool
         See `DensityFunctional`.
     contamination : float
-        How far ⟨S²⟩ of unrestricted orbitals is above that of a pure spin state.
+        Excess of ⟨S²⟩ of unrestricted orbitals over that of a pure spin state.
     """
 
     orbitals: np.ndarray
@@ -55,10 +55,10 @@ class SCFState(NamedTuple):
 
 
 class DensityFunctional(AtLevel, PySCF):
-    """PySCF's own ASE calculator, with a second try for an SCF that does not converge.
+    """PySCF's ASE calculator, with second-order SCF where the SCF does not converge.
 
-    Each calculation starts from the density of the one before. An SCF that does not converge is
-    continued by second-order SCF, which then stays for the following calculations.
+    Each calculation starts from the density of the previous one. If an SCF does not converge,
+    second-order SCF continues it, and is used for all following calculations if it converges.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ class DensityFunctional(AtLevel, PySCF):
     Attributes
     ----------
     scf_cycles : int
-        Cycles of all SCF calculations so far; for second-order SCF, its outer iterations.
+        Cycles of all SCF calculations so far; outer iterations of second-order SCF.
     second_order : bool
         Whether second-order SCF took over and converged.
 
     Raises
     ------
     ase.calculators.calculator.SCFError
-        From a calculation in which second-order SCF does not converge either.
+        If second-order SCF does not converge either.
     """
 
     def __init__(self, method: Any) -> None:
@@ -88,7 +88,7 @@ class DensityFunctional(AtLevel, PySCF):
 
     @classmethod
     def of(cls, molecule: Molecule, **settings: Any) -> DensityFunctional:
-        """Build the calculator of a molecule; see `mean_field` for its settings."""
+        """Build the calculator for a molecule; see `mean_field` for its settings."""
         return cls(mean_field(molecule, **settings))
 
     def calculate(
@@ -97,9 +97,9 @@ class DensityFunctional(AtLevel, PySCF):
         properties: list[str] | tuple[str, ...] = ("energy",),
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Evaluate energy (eV) and, if asked for, forces (eV/Å)."""
+        """Evaluate energy (eV) and, if requested, forces (eV/Å)."""
         if lib.current_memory()[0] > SCARCE * self.method.max_memory:
-            return_freed()  # PySCF counts it as taken, and would turn to the disk
+            return_freed()  # PySCF counts freed memory as used, and would use the disk
         if self._converges(atoms, properties, system_changes):
             return
         if not self.second_order:
@@ -114,12 +114,12 @@ class DensityFunctional(AtLevel, PySCF):
 
     @property
     def state(self) -> SCFState:
-        """What the next calculation goes on from."""
+        """The state from which the next calculation starts."""
         scan = self.method_scan
         return SCFState(scan.mo_coeff, scan.mo_occ, self.second_order, self._contamination())
 
     def resume(self, state: SCFState) -> None:
-        """Go on as if the last calculation had been the one that left this state."""
+        """Start the next calculation from a state, as from the previous calculation."""
         self.second_order, self._known = state.second_order, state.contamination
         if state.second_order:
             self.method_scan = self.method.newton().as_scanner()
@@ -129,9 +129,9 @@ class DensityFunctional(AtLevel, PySCF):
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Evaluate the analytic second derivatives of the energy.
 
-        PySCF leaves out how the integration grid moves with an atom, which is wrong by 1 to 8,000
-        eV/Å² where the atom alone is concerned. There it follows from the others: a shift of the
-        whole molecule changes no force.
+        PySCF neglects the response of the integration grid, which leads to large errors in the
+        diagonal block of each atom. These blocks are derived from the others instead, by
+        translational invariance.
 
         Returns
         -------
@@ -140,7 +140,7 @@ class DensityFunctional(AtLevel, PySCF):
         Raises
         ------
         NotImplementedError
-            If PySCF has none for this functional, or for a molecule without β electrons.
+            If PySCF has none for this functional, or the molecule has no β electrons.
         """
         if self.method.mol.nelec[1] == 0:
             raise NotImplementedError("PySCF's needs electrons of both spins")
@@ -156,7 +156,7 @@ class DensityFunctional(AtLevel, PySCF):
 
     def _contamination(self) -> float:
         scan, spin = self.method_scan, self.method.mol.spin / 2
-        # an SCF that has raised leaves no orbitals
+        # there are no orbitals if the SCF raised an error
         if np.ndim(scan.mo_occ) == 2 and scan.mo_coeff is not None:
             occupied = [c[:, n > 0] for c, n in zip(scan.mo_coeff, scan.mo_occ, strict=True)]
             found, _ = spin_square(occupied, scan.mol.intor_symmetric("int1e_ovlp"))
@@ -197,28 +197,27 @@ def mean_field(
     ----------
     molecule : Molecule
     xc : str
-        Any functional that PySCF knows. ``b3lyp`` is the variant of Gaussian, with VWN3. A
-        dispersion suffix such as ``-d3bj`` needs the package pyscf-dispersion, as do the composite
-        methods ``r2scan-3c`` and ``b97-3c``.
+        Any functional that PySCF knows. ``b3lyp`` is Gaussian's variant, with VWN3. A dispersion
+        suffix such as ``-d3bj`` needs the package pyscf-dispersion, as do the composite methods
+        ``r2scan-3c`` and ``b97-3c``.
     basis : str
-        Any basis set that PySCF knows, with its effective core potentials where it has them.
-        ``6-31G(2df,p)`` is the definition of Gaussian and of QM9 (see `diffrelax.levels.pople`);
-        every other basis is as PySCF has it, Pople's with spherical d functions. A composite method
-        takes its own in the place of the default.
+        Any basis set that PySCF knows, with its effective core potentials. ``6-31G(2df,p)`` is
+        defined as in Gaussian and QM9 (see `diffrelax.levels.pople`); all others are PySCF's, with
+        spherical d functions in Pople's. A composite method uses its own basis set in place of the
+        default.
     density_fit : bool
         Whether to approximate the Coulomb and exchange integrals by density fitting.
     grid_level : int
-        PySCF's integration grid, 0 to 9. Nonlocal correlation (VV10, as in ``wb97x-v``) is on grid
-        1 at most, as is usual: on grid 3 it takes eight times as long to change the forces of
-        methanol by 0.0002 eV/Å.
+        PySCF's integration grid, 0 to 9. Nonlocal correlation (VV10, as in ``wb97x-v``) uses grid 1
+        at most, as is usual.
     solvent : str
         Name or dielectric constant, see `diffrelax.levels.solvents`; empty in the gas phase.
 
     Raises
     ------
     ValueError
-        If the functional, the basis or the solvent is unknown, the basis lacks an element, is not
-        that of a composite method, or is made for pseudopotentials (ccECP, BFD, GTH).
+        If the functional, the basis or the solvent is unknown, or the basis lacks an element, is
+        not that of the composite method, or is made for pseudopotentials (ccECP, BFD, GTH).
     """
     functional = read_functional(xc)
     basis = choose_basis(functional, basis)
@@ -236,7 +235,7 @@ def mean_field(
     method.grids.level = grid_level
     method.nlcgrids.level = min(grid_level, 1)
     method.chkfile = None
-    method.conv_check = False  # one more cycle, to take away a level shift
+    method.conv_check = False  # no final cycle, which would only remove a level shift
     if functional.composite:
         method = correct(method, functional.composite)
     return dissolve(method, solvent) if solvent else method

@@ -10,16 +10,16 @@ import numpy as np
 def hessian_by_differences(
     forces: Callable[[np.ndarray], np.ndarray], n_atoms: int, step: float
 ) -> np.ndarray:
-    """Move each coordinate up and down, and divide the change of the forces by the way.
+    """Return second derivatives of the energy by central differences of the forces.
 
     Parameters
     ----------
     forces : callable
-        Takes displacements, (n, n_atoms, 3), in any unit of length, and returns the forces there,
-        in any unit, as an array of the same shape.
+        Takes displacements, (n, n_atoms, 3), in any unit of length, and returns the forces at the
+        displaced geometries, in any unit, as an array of the same shape.
     n_atoms : int
     step : float
-        In that unit of length.
+        Displacement of a coordinate, in the same unit of length.
 
     Returns
     -------

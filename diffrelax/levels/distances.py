@@ -1,4 +1,4 @@
-"""Which of some levels of theory is nearest to another: by measured distances, or by kind."""
+"""Choice of the nearest of several levels of theory, by measured distances or by rule."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import NamedTuple
 from diffrelax.levels.level import Level
 
 TABLE = Path(__file__).with_name("distances.json")  # analysis/level_distances.py
-AIMNET2 = "wB97M-D3/def2-TZVPP"  # of its training
+AIMNET2 = "wB97M-D3/def2-TZVPP"  # level of its training data
 FEWEST = 10  # molecules
 BOND = 2.0  # bohr
-FAR = 0.5  # weight of exact exchange at long range, beside that at the length of a bond
-DOUBLE_HYBRIDS = {  # and their exact exchange, which libxc lacks
+FAR = 0.5  # weight of exact exchange at long range, relative to that at bond length
+DOUBLE_HYBRIDS = {  # fractions of exact exchange, which libxc lacks
     "B2PLYP": 0.53, "B2GP-PLYP": 0.65, "PWPB95": 0.5, "DSD-PBEP86": 0.7, "revDSD-PBEP86": 0.69,
 }  # fmt: skip
 
 
 class Distance(NamedTuple):
-    """How far the minima of one level of theory are from those of another, medians.
+    """Differences between the minima of two levels of theory, medians over molecules.
 
     Attributes
     ----------
     level, other : str
     molecules : int
     bonds, angles : float, Å
-        Mean over the bonds, and over the 1–3 distances, of a molecule.
+        Mean difference of the bonds, and of the 1–3 distances, of a molecule.
     energy : float, optional, kcal/mol
-        Of the minimum of ``level`` above the one at ``other``, at ``other``.
+        Energy at ``other`` of the minimum of ``level``, relative to the minimum of ``other``.
     """
 
     level: str
@@ -45,17 +45,17 @@ class Distance(NamedTuple):
 
 
 class Nearest(NamedTuple):
-    """Of the levels that a model has learned the nearest to the one that is asked for.
+    """The level that a model has learned that is nearest to a requested level.
 
     Attributes
     ----------
     asked : Level
     level : str
-        As the model spells it.
+        Nearest learned level, as the model spells it.
     differences : tuple of str
-        What differs, such as ``"dispersion (D4, none)"``; empty if it is the same level.
+        Differences, such as ``"dispersion (D4, none)"``; empty if it is the same level.
     why : str
-        Why that level is chosen; empty if it is the same.
+        Reason for the choice; empty if it is the same level.
     """
 
     asked: Level
@@ -64,7 +64,7 @@ class Nearest(NamedTuple):
     why: str = ""
 
     def described(self, model: str) -> str:
-        """Say at which level a model relaxes, and how that differs from the one asked for."""
+        """Describe the level that a model relaxes to, and how the requested level differs."""
         if not self.differences:
             return f"{model} relaxes to minima of {self.level}"
         *most, last = self.differences
@@ -76,36 +76,36 @@ class Nearest(NamedTuple):
 
 
 def find_level(level: str | Level, known: Iterable[str]) -> str | None:
-    """Return a level as it is spelled among known ones; None if it is not one of them."""
+    """Return a level in the spelling of the known levels; None if it is not one of them."""
     asked = Level.parse(level, strict=False)
     return next((one for one in known if not _differences(asked, one)), None)
 
 
 @cache
 def measured() -> tuple[Distance, ...]:
-    """Return the distances that have been measured."""
+    """Return all measured distances."""
     rows = json.loads(TABLE.read_text(encoding="utf-8"))["distances"]
     return tuple(Distance(**row) for row in rows)
 
 
 def nearest_level(level: str | Level, known: Sequence[str]) -> Nearest:
-    """Choose among known levels the one whose minima are nearest to those of another.
+    """Choose the known level whose minima are nearest to those of another level.
 
-    The same level; else the same in the gas phase; else the one with the least distance in bonds,
-    measured on ten molecules or more; else, by rule, the same functional or the one most alike in
-    exact exchange, then a basis set of the same size; else the first.
+    In this order: the only level, or the same level; the same level in the gas phase; the level
+    with the smallest bond distance, measured on at least ten molecules; by rule, the level with the
+    same functional or the most similar exact exchange, then a basis set of similar size; the first.
 
     Parameters
     ----------
     level : str or Level
-        A text is read by `Level.parse`.
+        Text is parsed by `Level.parse`.
     known : sequence of str
-        At least one.
+        At least one level.
 
     Raises
     ------
     InputError
-        If a text names no method, or has an unknown name and is not one of the known levels.
+        If the text names no method, or is not a known level and contains an unknown name.
     """
     asked = Level.parse(level, strict=False)
     if same := find_level(asked, known):
@@ -140,9 +140,9 @@ def _choose(asked: Level, known: Sequence[str]) -> tuple[str, str]:
 
 
 def from_gfn2(level: str) -> float:
-    """Return how far bonds are from those of GFN2-xTB's minima, Å, medians.
+    """Return the median difference of bonds between a level and GFN2-xTB, Å.
 
-    Of a level that was not measured, those of the nearest one that was.
+    For a level that was not measured, the nearest measured level is used.
     """
     gfn2 = Level("GFN2-xTB")
     far = {
@@ -155,7 +155,7 @@ def from_gfn2(level: str) -> float:
 
 
 def _meant(level: str | Level) -> Level:
-    """Return the level of a network's training in its place."""
+    """Return a level, with AIMNet2 replaced by the level of its training data."""
     read = Level.parse(level, strict=False)
     return Level.parse(AIMNET2) if read.method == "AIMNet2" else read
 
@@ -173,14 +173,14 @@ def _measured_between(one: Level, other: str) -> Distance | None:
 
 
 class _Apart(NamedTuple):
-    """How far apart two levels are by rule, what moves minima most first."""
+    """Differences between two levels by rule, those with the largest effect on minima first."""
 
     functional: bool  # whether it differs
-    exchange: float  # by what share of exact exchange
-    sizes: int  # of the basis sets
+    exchange: float  # difference in exact exchange
+    sizes: int  # difference in the size of the basis sets
     rung: bool  # whether it differs
     basis: bool  # whether its name differs
-    solvent: bool  # likewise
+    solvent: bool  # whether it differs
 
 
 def _apart(asked: Level, known: str) -> _Apart:
@@ -201,14 +201,14 @@ def _apart(asked: Level, known: str) -> _Apart:
 
 
 class _Kind(NamedTuple):
-    near: float  # share of exact exchange at the length of a bond
-    far: float  # at long range
+    near: float  # fraction of exact exchange at bond length
+    far: float  # fraction of exact exchange at long range
     rung: str
 
 
 @cache
 def _kind(method: str) -> _Kind | None:
-    """Return the kind of a functional, if it is known."""
+    """Return the kind of a functional; None if it is unknown."""
     from diffrelax.levels.functionals import libxc  # takes a second
 
     if method in DOUBLE_HYBRIDS:
@@ -226,6 +226,6 @@ def _kind(method: str) -> _Kind | None:
 
 
 def _size(basis: str) -> int:
-    """Return the number of functions for a valence orbital; two sets that polarise are one more."""
+    """Return the zeta number of a basis set, one more with two sets of polarisation functions."""
     patterns = {1: "STO|MIN", 4: "QZ|5Z|6Z|pc(seg)?-3", 3: r"TZ|6-311|\([23]d|pc(seg)?-2"}
     return next((n for n, pattern in patterns.items() if search(pattern, basis)), 2)

@@ -16,7 +16,7 @@ from diffrelax.units import KCAL_PER_MOL
 if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
-HELD = 10.0  # degrees
+HELD = 10.0  # degrees by which a held torsion may change
 
 
 class ForceField(AtLevel, ForceCalculator):
@@ -61,9 +61,9 @@ class ForceField(AtLevel, ForceCalculator):
         return force_field(self._rdkit_molecule, self.level, charges=self._charges)
 
     def evaluate(self) -> tuple[float, np.ndarray]:
-        """Evaluate energy and forces at the positions of the atoms."""
+        """Evaluate energy and forces."""
         positions = self.atoms.positions
-        energy = self.energy(positions)  # first: CalcGrad takes over its distances
+        energy = self.energy(positions)  # first: CalcGrad reuses its distances
         gradient = np.reshape(self._field.CalcGrad(positions.ravel().tolist()), (-1, 3))
         return energy, -gradient * KCAL_PER_MOL
 
@@ -74,11 +74,11 @@ class ForceField(AtLevel, ForceCalculator):
     def minimise(
         self, molecule: Molecule, fmax: float, max_steps: int
     ) -> tuple[np.ndarray, int | None]:
-        """Relax a geometry with RDKit's minimiser, which has its own rule to stop."""
+        """Relax a geometry with RDKit's minimiser, which has its own convergence criterion."""
         return self.minimise_held(molecule.positions, max_steps), None
 
     def energy(self, positions: np.ndarray) -> float:
-        """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without what ASE adds."""
+        """Evaluate the energy (eV) at positions, (n_atoms, 3), Å, without ASE's overhead."""
         return self._field.CalcEnergy(positions.ravel().tolist()) * KCAL_PER_MOL
 
     def minimise_held(
@@ -91,16 +91,16 @@ class ForceField(AtLevel, ForceCalculator):
         positions : (n_atoms, 3) array, Å
         max_steps : int
         held : sequence of four int each
-            Torsions that stay where they are, within 10°.
+            Torsions that may change by no more than 10°.
 
         Returns
         -------
         (n_atoms, 3) array, Å
-            As far as the minimiser came.
+            Last geometry, converged or not.
         """
         conformer = self._rdkit_molecule.GetConformer()
         conformer.SetPositions(np.ascontiguousarray(positions))
-        field = self._build() if held else self._field  # what is held cannot be let go again
+        field = self._build() if held else self._field  # constraints cannot be removed
         for torsion in held:
             hold(field, self.level, torsion, -HELD, HELD, relative=True)
         field.Minimize(maxIts=max_steps)

@@ -1,4 +1,4 @@
-"""What the calculators of levels of theory have in common."""
+"""Base classes of the calculators of levels of theory."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ STEP = 0.005  # Å
 
 
 class AtLevel:
-    """What a level of theory can do beside energy and forces; add it to an ASE calculator.
+    """Methods of a level of theory besides energy and forces; a mixin for ASE calculators.
 
-    Its defaults need energy and forces alone. A class is listed with its name in
+    The defaults need energy and forces only. A subclass is listed by name in
     `diffrelax.levels.calculators.LEVELS`, or by another package as an entry point.
     """
 
     @classmethod
     def of(cls, molecule: Molecule, **settings: Any) -> Calculator:
-        """Build the calculator of a molecule."""
+        """Build the calculator for a molecule."""
         return cls(molecule, **settings)  # type: ignore[call-arg]
 
     @classmethod
     def check_installed(cls) -> None:
-        """Raise NotInstalledError if something that the level needs is not installed."""
+        """Raise NotInstalledError if a requirement of the level is not installed."""
 
     @classmethod
     def check_molecule(cls, molecule: Molecule) -> None:
@@ -41,9 +41,9 @@ class AtLevel:
 
     @classmethod
     def for_many(cls) -> Evaluate | None:
-        """Return what evaluates many molecules in one call, where that is cheaper.
+        """Return a function that evaluates many molecules in one call, if that is cheaper.
 
-        See `diffrelax.levels.side_by_side.relax_side_by_side`. None: they go one by one.
+        See `diffrelax.levels.side_by_side.relax_side_by_side`. None: evaluate them one by one.
         """
         return None
 
@@ -54,22 +54,22 @@ class AtLevel:
     def minimise(
         self, molecule: Molecule, fmax: float, max_steps: int
     ) -> tuple[np.ndarray, int | None]:
-        """Relax a geometry, here by BFGS from a model Hessian.
+        """Relax a geometry, by default with BFGS from a model Hessian.
 
         Parameters
         ----------
         molecule : Molecule
-            The one that the calculator was built for.
+            The molecule that the calculator was built for.
         fmax : float, eV/Å
-            Converged when no atom feels a larger force.
+            Converged when the force on each atom is below this.
         max_steps : int
 
         Returns
         -------
         (n_atoms, 3) array, Å
-            As far as it came.
+            Last geometry, converged or not.
         int or None
-            Number of energy-and-force calls, if it is known.
+            Number of energy-and-force calls, if known.
         """
         atoms = molecule.to_atoms()
         atoms.calc = self
@@ -82,7 +82,7 @@ class AtLevel:
         return end.positions, end.n_calls
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
-        """Evaluate second derivatives of the energy, here by central differences of the forces.
+        """Evaluate second derivatives of the energy, by default from differences of the forces.
 
         Returns
         -------
@@ -105,7 +105,7 @@ class ForceCalculator(Calculator):
     """An ASE calculator that evaluates energy and forces together."""
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
-    # ASE would bind it to each calculator, which then held itself, and its folder, in memory
+    # ASE binds it to each calculator, a reference cycle that keeps the calculator and its folder
     get_spin_polarized = Calculator._deprecated_get_spin_polarized
 
     def calculate(

@@ -1,9 +1,9 @@
-"""Density functionals with all that their definitions have.
+"""Density functionals, complete as they are defined.
 
-The name of a functional may stand for more than PySCF calculates by it: a dispersion correction, a
-basis set, second-order perturbation theory. Here the missing dispersion is added, or the name is
-refused. Which functional a name stands for is decided by what PySCF reads from it, so prefixes,
-spellings and parts of a sum make no difference.
+The name of a functional may imply more than PySCF calculates for it: a dispersion correction, a
+basis set, second-order perturbation theory. Missing dispersion is added here, or the name is
+refused. Functionals are identified as PySCF parses them, so that prefixes, spelling and sums of
+functionals do not matter.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ with loading_pyscf():
 
 
 class Functional(NamedTuple):
-    """What PySCF is to be told.
+    """Settings of PySCF for a functional.
 
     Parameters
     ----------
     xc : str
     dispersion : str or None
-        As ``version:parameters``; None where ``xc`` says it, or there is none.
+        Correction as ``version:parameters``; None if ``xc`` includes it, or there is none.
     nonlocal_correlation : str or False
-        Empty where it is as ``xc`` has it.
+        PySCF's ``nlc``; empty: as in ``xc``, False: none.
     composite : Composite, optional
-        Of which ``xc`` is a part.
+        Composite method that ``xc`` is part of.
     """
 
     xc: str
@@ -45,7 +45,7 @@ class Functional(NamedTuple):
 
 
 class Lack(NamedTuple):
-    """What the definition of a functional has and PySCF has not, and what may take its place."""
+    """A part of a functional's definition that PySCF lacks, and what to use instead."""
 
     what: str
     instead: str
@@ -54,7 +54,7 @@ class Lack(NamedTuple):
 
 DOUBLE_HYBRID = re.compile(r"2(gp)?plyp|dsd|xyg|xdh|dh$|\(2\)")  # in names without - and _
 EXCHANGE = re.compile(r"(HYB_)?(LDA|M?GGA)_X(_|$)")  # names of libxc
-DEFINED = {  # by name, without - and _: PySCF takes these names for something else
+DEFINED = {  # by name, without - and _: PySCF reads these names as something else
     # Grimme, Ehrlich and Goerigk 2011, doi 10.1002/jcc.21759: the functional of B97-D
     "b97d3bj": Functional("gga_xc_b97_d", "d3bj:b97d"),
     "b97d3zero": Functional("gga_xc_b97_d", "d3zero:b97d"),
@@ -67,7 +67,7 @@ DEFINED = {  # by name, without - and _: PySCF takes these names for something e
     "wb97xd4": Functional("wb97x_v", "d4:wb97x", False),
 }
 
-POTENTIALS = ("GGA_X_LB", "GGA_X_LBM")  # at which libxc would end the process
+POTENTIALS = ("GGA_X_LB", "GGA_X_LBM")  # libxc would end the process
 WHOLE = ("GGA_XC_VV10",)
 D2 = Lack("the dispersion correction D2", "pbe-d4 or r2scan-d4")
 VDW_DF = Lack("the van der Waals density functional", "r2scan-d4 or b97m-v")
@@ -101,13 +101,13 @@ LACKING = {
 
 
 def read_functional(xc: str) -> Functional:
-    """Find the functional of a name, or of a sum of functionals.
+    """Parse the name of a functional, or a sum of functionals.
 
     Raises
     ------
     ValueError
-        If it is empty or unknown, if its dispersion correction is unknown, not installed or has no
-        parameters for it, or if its definition has what PySCF lacks.
+        If it is empty or unknown, if its dispersion correction is unknown, not installed or not
+        parametrised for it, or if PySCF lacks part of its definition.
     """
     if not xc.strip():
         raise InputError(f"no functional in xc={xc!r}: give one, such as b3lyp")
@@ -138,12 +138,12 @@ def read_functional(xc: str) -> Functional:
 
 
 def is_functional(xc: str) -> bool:
-    """Whether PySCF knows a functional, or a sum of functionals, by name."""
+    """Return whether PySCF knows a functional, or a sum of functionals, by name."""
     return _is_known(_spelled(xc))
 
 
 def _spelled(xc: str) -> str:
-    """Return a name as PySCF has it: with _ where it takes the - of others for a minus."""
+    """Return a name as PySCF spells it: with _ where it would read - as a minus sign."""
     first, dash, last = xc.rpartition("-")
     others = (xc.replace("-", "_"), first.replace("-", "_") + dash + last)
     return next((name for name in (xc, *others) if _is_known(name)), xc)
@@ -176,7 +176,7 @@ def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
             "lda,vwn, or none, as in lda,"
         )
     for number, factor in parts:
-        if factor < 0 and re.search(rf"-\s*{number}\b", bare):  # wb97x-2 is no difference
+        if factor < 0 and re.search(rf"-\s*{number}\b", bare):  # wb97x-2 is not a difference
             raise InputError(
                 f"unknown functional xc={xc!r}: PySCF reads the {number} in it as a "
                 f"functional ({names.get(number, number)}); double hybrids are not supported"
@@ -208,7 +208,7 @@ def _refuse_incomplete(xc: str, bare: str, parts: Any, version: str) -> None:
 
 
 def _check_dispersion(xc: str, method: str, version: str) -> None:
-    """Find out whether a correction is there, and has parameters for a functional."""
+    """Raise InputError if a correction is unknown or has no parameters for a functional."""
     if version not in DISP_VERSIONS:
         raise InputError(
             f"unknown dispersion correction {version!r} in xc={xc!r}: choose one of "

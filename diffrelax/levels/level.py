@@ -21,7 +21,7 @@ from diffrelax.levels.names import (
     suggest_method,
 )
 
-DISPERSION = {  # as Gaussian, ORCA and PySCF write it
+DISPERSION = {  # as Gaussian, ORCA and PySCF write corrections
     "d": "D", "d2": "D2", "gd2": "D2", "d3": "D3", "gd3": "D3(0)", "d3bj": "D3(BJ)",
     "gd3bj": "D3(BJ)", "d3zero": "D3(0)", "d30": "D3(0)", "d3bjm": "D3(BJM)",
     "d3zerom": "D3(0M)", "d3op": "D3(OP)", "d4": "D4", "v": "V", "nl": "NL", "vv10": "VV10",
@@ -39,7 +39,7 @@ DISSOLVED = re.compile(
     re.IGNORECASE,
 )
 KEYWORDS = re.compile(r"!|#[pnt]?|def2/jk?|ri|rijk|rijcosx|(tight)?opt|freq|sp|(tight)?scf", re.I)
-COMPOSITE = {  # of what composite methods are made
+COMPOSITE = {  # functional, dispersion and basis set of composite methods
     "r2SCAN-3c": ("r2SCAN", "D4", "def2-mTZVPP"),
     "B97-3c": ("B97-D", "D3(BJ)", "def2-mTZVP"),
     "wB97X-3c": ("wB97X", "D4", "vDZP"),
@@ -55,11 +55,11 @@ class Level:
     method : str
         Functional or other method as chemists write it, such as ``PBE0`` or ``GFN2-xTB``.
     dispersion : str
-        Such as ``D3(BJ)``; empty without one, or where it is part of a composite method.
+        Dispersion correction, such as ``D3(BJ)``; empty if there is none or the method includes it.
     basis : str
-        Such as ``def2-SVP`` or ``6-31G*``; empty where the method has none, or its own.
+        Basis set, such as ``def2-SVP``; empty if the method has none, or includes it.
     solvent : str
-        Empty in the gas phase.
+        Name of the solvent; empty in the gas phase.
     """
 
     method: str
@@ -69,22 +69,22 @@ class Level:
 
     @classmethod
     def parse(cls, text: str | Self, *, strict: bool = True) -> Self:
-        """Read a level as people write it.
+        """Parse a level in the usual notations.
 
         Parameters
         ----------
         text : str or Level
             Such as ``B3LYP-D3(BJ)/def2-TZVP``, ``r2scan-3c in water``, ``uM062X/def2TZVP``, the
             keywords of ORCA (``PBE0 D4 def2-SVP CPCM(water)``) or those of Gaussian
-            (``PBEPBE/6-31G(d) EmpiricalDispersion=GD3BJ``). A level is returned as it is.
+            (``PBEPBE/6-31G(d) EmpiricalDispersion=GD3BJ``). A `Level` is returned unchanged.
         strict : bool
-            Whether unknown names are errors.
+            Whether to raise for unknown names and missing basis sets.
 
         Raises
         ------
         InputError
-            If there is no method in it, or, where it is strict, a name is unknown or a basis set is
-            missing.
+            If no method is given, or, with `strict`, a name is unknown or a basis set missing or
+            superfluous.
         """
         level = _read(text) if isinstance(text, str) else text
         if strict:
@@ -94,7 +94,7 @@ class Level:
 
     @classmethod
     def of(cls, xc: str, basis: str = "", solvent: str = "") -> Level:
-        """Put a level together; what it is made of may be a whole level, with nothing else.
+        """Build a level from its parts; `xc` may also be a whole level, without other parts.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Level:
 
     @property
     def composed(self) -> Level:
-        """Of a composite method its functional, dispersion and basis set; else the same."""
+        """The level with a composite method replaced by its functional, dispersion and basis."""
         if self.method not in COMPOSITE:
             return self
         return Level(*COMPOSITE[self.method], self.solvent)
@@ -133,7 +133,7 @@ class Level:
         return text + (f" in {self.solvent}" if self.solvent else "")
 
     def differences(self, other: Level) -> tuple[str, ...]:
-        """Name what differs between two levels, with what each has; empty if they are the same."""
+        """Return the parts that differ, with both values; empty if the levels are the same."""
         one, other = self.composed, other.composed
         methods = {one.method, other.method}
         kind = "functional" if methods.isdisjoint((*WITHOUT_BASIS, *WAVE_FUNCTIONS)) else "method"
@@ -149,7 +149,7 @@ class Level:
         )
 
     def doubts(self) -> Iterator[str]:
-        """Yield what is wrong with it: unknown names, a basis set that is missing or extra."""
+        """Yield what is wrong: unknown names, a missing or superfluous basis set."""
         known = spell_method(self.method) is not None or _is_functional(self.xc)
         if not known:
             yield f"unknown method {self.method!r}{suggest_method(self.method)}"
@@ -163,7 +163,7 @@ class Level:
 
 
 def _same(one: str, other: str) -> bool:
-    """Whether two names are the same; D3 may be any of its dampings."""
+    """Return whether two names are the same; D3 without a damping matches any damping."""
     one, other = letters(one).removesuffix("/g"), letters(other).removesuffix("/g")
     return one == other or ("d3" in (one, other) and one[:2] == other[:2])
 
@@ -198,7 +198,7 @@ def _read(text: str) -> Level:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Return method and dispersion of a name such as ``B3LYP-D3(BJ)``."""
+    """Split a name such as ``B3LYP-D3(BJ)`` into method and dispersion."""
     if is_composite(name):
         return spell_method(name) or name, ""
     plain = letters(name)
@@ -219,13 +219,13 @@ def _correction(name: str) -> str:
 
 
 def _is_functional(xc: str) -> bool:
-    from diffrelax.levels.functionals import is_functional  # takes PySCF
+    from diffrelax.levels.functionals import is_functional  # imports PySCF
 
     return is_functional(xc)
 
 
 def _is_basis(basis: str) -> bool:
-    from diffrelax.levels.basis import check_basis  # takes PySCF
+    from diffrelax.levels.basis import check_basis  # imports PySCF
 
     try:
         check_basis(basis)

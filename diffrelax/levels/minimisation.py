@@ -28,8 +28,8 @@ class LevelRelaxation:
     fmax : float
         Largest force on an atom, eV/Å.
     n_calls : int or None
-        Number of energy-and-force calls; the first counts. None where it is not told: for MMFF94
-        and UFF, and where the level failed.
+        Number of energy-and-force calls, including the first. None if it is unknown: for MMFF94
+        and UFF, and if the level failed.
     reason : str
         Why it did not converge; empty if it did.
     time : Time
@@ -49,7 +49,7 @@ class LevelRelaxation:
 
     @property
     def converged(self) -> bool:
-        """Whether no atom feels a force larger than asked for, and the molecule is the same."""
+        """Whether the forces are below the threshold and the molecule is still the same."""
         return not self.reason
 
 
@@ -63,9 +63,9 @@ def relax_at_level(
 ) -> LevelRelaxation:
     """Relax a molecule at a cheap level of theory.
 
-    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, the others BFGS from a
-    model Hessian (see `diffrelax.levels.model_hessian`). With ``program="xtb"``, GFN2-xTB uses the
-    minimiser of that program.
+    MMFF94 and UFF use RDKit's minimiser, GFN-FF that of the program xtb, and the other levels BFGS
+    from a model Hessian (see `diffrelax.levels.model_hessian`). With ``program="xtb"``, GFN2-xTB
+    also uses the minimiser of that program.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def relax_at_level(
     level : str
         See `get_calculator`.
     fmax : float
-        Converged when no atom feels a larger force, eV/Å.
+        Converged when the force on each atom is below this, eV/Å.
     max_steps : int
     **settings
         See `get_calculator`.
@@ -81,8 +81,8 @@ def relax_at_level(
     Raises
     ------
     ValueError
-        If the level is unknown, not installed, cannot describe this molecule, or is ``dft`` (for
-        which `diffrelax.dft.relax_dft` counts the cost and starts from a Hessian).
+        If the level is unknown, not installed, cannot describe this molecule, or is ``dft``, which
+        has its own function, `diffrelax.dft.relax_dft`.
     """
     check_cheap(level)
     started = Time.now()
@@ -111,18 +111,18 @@ def relax_at_level(
 def why_not(
     molecule: Molecule, positions: np.ndarray, largest: float, fmax: float, work: str
 ) -> str:
-    """Say why an end is no minimum of the same molecule; empty if it is one.
+    """Return why a relaxed geometry is not a minimum of the same molecule; empty if it is.
 
     Parameters
     ----------
     molecule : Molecule
-        As it was before.
+        Molecule before the relaxation.
     positions : (n_atoms, 3) array, Å
-        Of the end.
+        Relaxed geometry.
     largest, fmax : float, eV/Å
-        Largest force on an atom, and how large it may not be.
+        Largest force on an atom, and the threshold that it must be below.
     work : str
-        How much was done, such as ``"20 calls"``.
+        Work done, such as ``"20 calls"``, for the message.
     """
     if not largest < fmax:
         return f"fmax {largest:.3f} eV/Å after {work}"

@@ -1,4 +1,4 @@
-"""A Hessian for nothing: what chemists know of bonds, angles and torsions, before any energy."""
+"""A model Hessian from force constants of bonds, angles and torsions, without any energy."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import ase
 import numpy as np
 from ase.units import Bohr, Hartree
 
-SOFTEST = 0.3  # eV/Å²; the best of 0.1, 0.3, 1 and 2 for drug-like molecules at AIMNet2
+SOFTEST = 0.3  # eV/Å²; best of 0.1, 0.3, 1 and 2 for drug-like molecules with AIMNet2
 
 
 def model_hessian(atoms: ase.Atoms) -> np.ndarray:
-    """Guess the second derivatives of the energy near a minimum.
+    """Estimate the second derivatives of the energy near a minimum.
 
-    The diagonal force constants that geomeTRIC gives primitive internal coordinates (Schlegel 1984,
-    doi 10.1007/BF00554788), in Cartesian coordinates, plus `SOFTEST` on the diagonal for what they
-    do not hold, such as how parts that are not bonded move.
+    geomeTRIC's diagonal force constants of primitive internal coordinates (Schlegel 1984,
+    doi 10.1007/BF00554788) in Cartesian coordinates, plus `SOFTEST` on the diagonal for motions
+    without a force constant, such as those between parts that are not bonded.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How methods and basis sets are spelt, without loading PySCF."""
+"""Spelling of methods and basis sets, without loading PySCF."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ JENSEN = re.compile(r"(aug)?pc(seg)?(\d)")
 
 
 def letters(name: str) -> str:
-    """Return a name in small letters, without what PySCF passes over in it."""
+    """Return a name in lower case, without the -, _ and spaces that PySCF ignores."""
     return re.sub(r"[-_\s]", "", name.lower())
 
 
@@ -55,10 +55,9 @@ _BASIS_SETS = {letters(name): name for name in SUGGESTED_BASIS_SETS}
 
 
 def spell_method(name: str) -> str | None:
-    """Return a method as chemists write it; None if it is not one of the common ones.
+    """Return a method as chemists write it; None if it is not a common one.
 
-    R, U and RO before it, for the kind of orbitals, and RI and DF, for fitted integrals, are left
-    out.
+    The prefixes R, U and RO (kind of orbitals) and RI and DF (fitted integrals) are dropped.
     """
     bare = re.sub(r"(?i)^(ri|rij|rijk|rijcosx|df)-(?=\w)", "", name)
     plain = letters(bare)
@@ -101,7 +100,7 @@ def _polarisation(text: str) -> str | None:
 
 
 def is_common_basis(name: str) -> bool:
-    """Whether a basis set, as `spell_basis` writes it, is one of a family that chemists use."""
+    """Return whether a basis set, spelt as by `spell_basis`, belongs to a common family."""
     patterns = (KARLSRUHE, DUNNING, JENSEN)
     plain = letters(name)
     if any(pattern.fullmatch(plain) for pattern in patterns) or plain in _BASIS_SETS:
@@ -111,7 +110,7 @@ def is_common_basis(name: str) -> bool:
 
 
 def suggest_method(name: str) -> str:
-    """Return what was perhaps meant by an unknown method, as the end of a message; or nothing."""
+    """Return ": did you mean ...?" for an unknown method; empty if no name is similar."""
     plain = letters(name)
     if "xtb" in plain or plain.startswith("gfn"):
         return _did_you_mean(["GFN2-xTB"])
@@ -120,7 +119,7 @@ def suggest_method(name: str) -> str:
 
 
 def suggest_basis(name: str) -> str:
-    """Return what was perhaps meant by an unknown basis set; or nothing."""
+    """Return ": did you mean ...?" for an unknown basis set; empty if no name is similar."""
     near = get_close_matches(letters(name), _BASIS_SETS, 2, 0.7)
     return _did_you_mean([_BASIS_SETS[one] for one in near])
 
@@ -130,10 +129,10 @@ def _did_you_mean(names: list[str]) -> str:
 
 
 def is_relativistic(basis: str) -> bool:
-    """Whether a basis set is contracted for relativistic Hamiltonians, by its name."""
+    """Return whether a basis set is, by its name, contracted for relativistic Hamiltonians."""
     return bool(RELATIVISTIC.search(letters(basis)))
 
 
 def is_composite(xc: str) -> bool:
-    """Whether a name is that of a composite method, known or not, which has its own basis set."""
+    """Return whether a name ends in 3c: a composite method, which has its own basis set."""
     return letters(xc).endswith("3c")

@@ -1,8 +1,8 @@
-"""The basis set 6-31G(2df,p) as Gaussian defines it, which is that of QM9.
+"""The basis set 6-31G(2df,p) as in Gaussian and QM9.
 
-PySCF's table of that name, from the Basis Set Exchange, gives Li to Ne the d exponents of 6-311G
-and takes spherical d functions. That shifts forces by up to 0.06 eV/Å, more than a relaxation may
-leave. The definition: d exponents 2α and α/2 with the α of 6-31G* (Frisch, Pople and Binkley 1984,
+PySCF's table of that name, from the Basis Set Exchange, has the d exponents of 6-311G for Li to Ne
+and spherical d functions. This shifts forces by more than the threshold of a relaxation. The
+definition: d exponents 2α and α/2 with the α of 6-31G* (Frisch, Pople and Binkley 1984,
 doi 10.1063/1.447079), six Cartesian d functions, seven f functions.
 """
 
@@ -17,14 +17,14 @@ from diffrelax.levels.pyscf_library import loading_pyscf
 with loading_pyscf():
     from pyscf.gto.basis import load
 
-FIT = "def2-universal-jkfit"  # auxiliary basis; PySCF's own choice goes by the name of the basis
+FIT = "def2-universal-jkfit"  # auxiliary basis; PySCF would choose it by the basis's name
 SPREAD = 0.01
 
 Shells = list[list]  # PySCF's form: [angular momentum, [exponent, coefficient], ...]
 
 
 def is_6_31g_2df_p(basis: str) -> bool:
-    """Whether a basis is 6-31G(2df,p), however it is spelt."""
+    """Return whether a basis is 6-31G(2df,p), in any spelling."""
     return letters(basis) == letters(DEFAULT_BASIS)
 
 
@@ -56,10 +56,10 @@ def _shells(symbol: str) -> Shells:
 
 
 def _sixth_d_function(exponent: float) -> list:
-    """Write r² exp(-a r²), the sixth Cartesian d function, with two normalised s functions.
+    """Return r² exp(-a r²), the sixth Cartesian d function, as two normalised s functions.
 
-    It is the derivative of exp(-a r²) with respect to -a, here by central differences; the norm of
-    an s function goes as a to the power of 3/4.
+    It is the derivative of exp(-a r²) with respect to -a, here by central differences. The
+    normalisation constant of an s function is proportional to a^(3/4).
     """
     low, high = 1 - SPREAD, 1 + SPREAD
     return [0, [exponent * low, low**-0.75], [exponent * high, -(high**-0.75)]]

@@ -1,4 +1,4 @@
-"""Profiles of the user's own programs: what a small YAML file says of program and level."""
+"""Profiles of external programs: YAML files that name a program and a level of theory."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ Program: TypeAlias = Literal["orca", "gaussian", "nwchem", "qchem", "psi4", "xtb
 COMMANDS = {"orca": "orca", "gaussian": "g16", "nwchem": "nwchem", "qchem": "qchem", "xtb": "xtb"}
 WITH_SOLVENTS = ("orca", "gaussian", "nwchem", "xtb")
 PLAIN = (str, int, float, bool, list, tuple, dict, type(None))
-OURS = re.compile(  # what is set for each molecule, and by the relaxation: TightOpt, OptTS too
+OURS = re.compile(  # keywords set for each molecule or by the relaxation, TightOpt and OptTS too
     r"(?<![\w-])(charge|mult|multiplicity|nopen|jobtype|force|engrad|task"
     r"|(?:verytight|tight|normal|loose|crude|[cz]|l-|gdiis-)?opt(?:ts|h)?)(?![\w-])",
     re.IGNORECASE,
 )
-OPTIONS_OF_XTB = re.compile(  # the same, as options of xtb, which takes them with one dash too
+OPTIONS_OF_XTB = re.compile(  # the same as options of xtb, which also accepts a single dash
     r"(?<!\S)(--?(?:chrg|charge|uhf|opt|gfn\w*|gff|ptb|grad|[ob]?hess|o?md|mdopt|metadyn|metaopt"
     r"|gmd|siman|path|modef|vip|vea|vipea|vfukui|vomega|alpb|gbsa|cosmo|tmcosmo|cpcmx)"
     r"|-[cuog])(?![\w-])"
@@ -34,24 +34,24 @@ OPTIONS_OF_XTB = re.compile(  # the same, as options of xtb, which takes them wi
 
 
 class Profile(Entries):
-    """A program and the level of theory at which it calculates, in the words of the program.
+    """A program and a level of theory, in the keywords of the program.
 
     Parameters
     ----------
     program : {"orca", "gaussian", "nwchem", "qchem", "psi4", "xtb", "ase"}
         ``"ase"`` describes an ASE calculator, see `describe_calculator`.
     command : str
-        How to start it: words as in a shell, but no shell runs them; the program by its name or
-        its whole path. Default: the usual name of the program. Psi4 is a Python module and has
-        none.
+        Command that starts it, with the name or full path of the program. It is split into words
+        as in a shell, but run without one. Default: the usual name of the program. Psi4 is a Python
+        module and has none.
     method : str
         Functional or other method.
     basis : str
-        Basis set; empty for methods that bring their own.
+        Basis set; empty for methods that include one.
     solvent : str
-        Name of a solvent, in the program's continuum model. Empty: the gas phase.
+        Name of a solvent in the program's continuum model. Empty: the gas phase.
     keywords : tuple of str
-        Lines for its input; for xtb, options.
+        Lines for the input; for xtb, command-line options.
     """
 
     program: Program
@@ -71,7 +71,7 @@ class Profile(Entries):
     @field_validator("command")
     @classmethod
     def _words(cls, command: str) -> str:
-        program, *_ = shlex.split(command) or [""]  # ValueError of quotes that are not closed
+        program, *_ = shlex.split(command) or [""]  # ValueError if a quote is not closed
         if "/" in program and not program.startswith("/"):
             raise InputError(f"{program}: give the full path of the program, starting with /")
         return command
@@ -118,10 +118,10 @@ class Profile(Entries):
 
 
 def describe_calculator(calculator: object) -> Profile:
-    """Describe an ASE calculator by its class and its parameters, by which results are known."""
+    """Describe an ASE calculator by its class and parameters, which identify stored results."""
     kind = type(calculator)
     parameters: Mapping[str, object] = getattr(calculator, "parameters", {})
-    # what has no short text of its own, such as another object, is known by its class
+    # values without a short text, such as other objects, are described by their class
     values = {
         name: value if isinstance(value, PLAIN) else type(value).__name__
         for name, value in sorted(parameters.items())
@@ -136,6 +136,6 @@ def read_profile(path: Path) -> Profile:
     Raises
     ------
     ValueError
-        If the file is missing, is not YAML, or holds an unknown or wrong entry.
+        If the file is missing, is not YAML, or has an unknown or invalid entry.
     """
     return read_validated(path, Profile, "profile of a program", "program: orca")

@@ -1,4 +1,4 @@
-"""What the inputs of programs say of a molecule and a level, as parameters of ASE's writers."""
+"""Parameters of ASE's input writers for a molecule and a level of theory."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     from diffrelax.molecule import Molecule
 
 Parameters = dict[str, Any]
-LINK0 = (  # of Gaussian, as ASE writes them; % nproc is an older name of nprocshared
+LINK0 = (  # Gaussian's commands, as ASE writes them; %nproc is an older name of nprocshared
     *("mem", "nprocshared", "cpu", "gpucpu", "lindaworkers", "usessh", "ssh", "debuglinda"),
     *("chk", "oldchk", "schk", "rwf", "oldmatrix", "oldrawmatrix", "int", "d2e"),
     *("save", "nosave", "errorsave"),
 )
-DISPERSION = {  # corrections as in b3lyp-d3bj, and what a program calls them
+DISPERSION = {  # keywords of programs for corrections as in b3lyp-d3bj
     "orca": {"d3bj": "D3BJ", "d3zero": "D3ZERO", "d4": "D4"},
     "gaussian": {"d3bj": "EmpiricalDispersion=GD3BJ", "d3zero": "EmpiricalDispersion=GD3"},
     "nwchem": {"d3bj": "vdw 4", "d3zero": "vdw 3"},
 }
-ASE_OPTIONS = ("memory", "num_threads")  # what ASE tells Psi4 itself
-CORE_POTENTIALS = {  # beginnings of basis sets, what has their potentials, and the last without one
+ASE_OPTIONS = ("memory", "num_threads")  # options that ASE passes to Psi4
+CORE_POTENTIALS = {  # prefix of basis sets: library of potentials, last element without one
     "def2": ("def2-ecp", 36),
     "lanl2dz_ecp": ("lanl2dz_ecp", 10),
 }
 OTHER_CORES = re.compile(
     r"ecp|-pp(_|$)|^dhf|lanl|stuttgart|sbkjc|crenb|sdb", re.IGNORECASE
-)  # basis sets for potentials that are not known here
+)  # basis sets that need other potentials
 NWCHEM_THEORIES = {"hf": "scf", "scf": "scf", "mp2": "mp2"}  # all else is a functional
 
 
 def orca_parameters(
     profile: Profile, molecule: Molecule, task: str = "EnGrad", blocks: Sequence[str] = ()
 ) -> Parameters:
-    """Return the parameters of ``ase.io.orca.write_orca``; solvents are in C-PCM."""
+    """Return the parameters of ``ase.io.orca.write_orca``; solvents use C-PCM."""
     solvent = f"CPCM({profile.solvent})" if profile.solvent else ""
     method, correction = split_dispersion(profile)
     return {
@@ -55,10 +55,10 @@ def orca_parameters(
 
 
 def gaussian_parameters(profile: Profile, molecule: Molecule) -> Parameters:
-    """Return the parameters of ``ase.io.gaussian.write_gaussian_in``; solvents are in IEF-PCM.
+    """Return the parameters of ``ase.io.gaussian.write_gaussian_in``; solvents use IEF-PCM.
 
-    Lines of keywords that begin with % go before the route, the others into it. Without symmetry,
-    coordinates and forces are those of the input.
+    Keywords that begin with % go before the route, the others into it. Symmetry is off, so that
+    forces are in the orientation of the input.
     """
     before = [link0(line) for line in profile.keywords if line.startswith("%")]
     others = [line for line in profile.keywords if not line.startswith("%")]
@@ -76,7 +76,7 @@ def gaussian_parameters(profile: Profile, molecule: Molecule) -> Parameters:
 
 
 def link0(line: str) -> tuple[str, str]:
-    """Split a line such as ``%mem=4GB``."""
+    """Split a line such as ``%mem=4GB`` into name and value."""
     name, _, value = (part.strip() for part in line[1:].partition("="))
     return {"nproc": "nprocshared"}.get(name.lower(), name.lower()), value
 
@@ -86,8 +86,8 @@ def nwchem_parameters(
 ) -> Parameters:
     """Return the parameters of ``ase.io.nwchem.write_nwchem_in``.
 
-    Basis sets have spherical functions, open shells are unrestricted, and solvents are in COSMO.
-    The core potentials of Karlsruhe's basis sets and LANL2DZ are given, unless keywords have some.
+    Basis sets have spherical functions, open shells are unrestricted, and solvents use COSMO. The
+    core potentials of def2 basis sets and LANL2DZ are added, unless the keywords contain some.
     """
     method, correction = split_dispersion(profile)
     theory = NWCHEM_THEORIES.get(method.lower(), "dft")
@@ -100,7 +100,7 @@ def nwchem_parameters(
     if theory != "dft":
         shells = {"scf": {"uhf" if unpaired else "rhf": None, "nopen": unpaired}}
     solvent = [f"cosmo\n  solvent {profile.solvent}\nend"] if profile.solvent else []
-    others = "\n".join(  # which ASE writes as it is
+    others = "\n".join(  # ASE writes it unchanged
         (*_nwchem_cores(profile, molecule), *solvent, *profile.keywords, *lines)
     )
     return {
@@ -115,7 +115,7 @@ def nwchem_parameters(
 
 
 def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
-    """Yield the block of the core potentials that the basis set is made for."""
+    """Yield the input block of the core potentials that belong to the basis set."""
     if any(line.lower().split()[:1] == ["ecp"] for line in profile.keywords):
         return
     if is_relativistic(profile.basis):
@@ -134,7 +134,7 @@ def _nwchem_cores(profile: Profile, molecule: Molecule) -> Iterator[str]:
 
 
 def from_orbitals(profile: Profile) -> Parameters:
-    """Return what NWChem needs to go on from its orbitals; ORCA does so by itself."""
+    """Return the parameters with which NWChem starts from its last orbitals, as ORCA does."""
     if profile.program != "nwchem":
         return {}
     block = "scf" if profile.method.lower() in NWCHEM_THEORIES else "dft"
@@ -144,7 +144,7 @@ def from_orbitals(profile: Profile) -> Parameters:
 def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
     """Return the parameters of ``ase.calculators.qchem.QChem``; keywords are lines of $rem.
 
-    Q-Chem takes a basis set without the core potentials that it is made for, unless they are named.
+    The core potentials of def2 basis sets are added, since Q-Chem does not add them by itself.
     """
     keywords = dict(map(split_keyword, profile.keywords))
     library, last = CORE_POTENTIALS["def2"]
@@ -161,7 +161,7 @@ def qchem_parameters(profile: Profile, molecule: Molecule) -> Parameters:
 
 
 def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
-    """Return the parameters of ``ase.calculators.psi4.Psi4``, which takes few of the keywords."""
+    """Return the parameters of ``ase.calculators.psi4.Psi4``; see also `psi4_options`."""
     keywords = _psi4_keywords(profile)
     return {
         **{name: keywords[name] for name in ASE_OPTIONS if name in keywords},
@@ -169,19 +169,19 @@ def psi4_parameters(profile: Profile, molecule: Molecule) -> Parameters:
         "basis": profile.basis,
         "charge": molecule.charge,
         "multiplicity": molecule.multiplicity,
-        # it is kept otherwise
+        # Psi4 would keep the last one
         "reference": keywords.get("reference", "rhf" if molecule.multiplicity == 1 else "uhf"),
     }
 
 
 def psi4_options(profile: Profile) -> dict[str, Any]:
-    """Return the other keywords, which are options of Psi4."""
+    """Return the keywords that ASE does not pass on, as options of Psi4."""
     keywords = _psi4_keywords(profile).items()
     return {name: value for name, value in keywords if name not in (*ASE_OPTIONS, "reference")}
 
 
 def _psi4_keywords(profile: Profile) -> dict[str, Any]:
-    """Return keywords with numbers as such: Psi4 passes over texts in their place."""
+    """Return the keywords, with numbers converted: Psi4 ignores numbers given as text."""
     return {name.lower(): _number(value) for name, value in map(split_keyword, profile.keywords)}
 
 
@@ -193,14 +193,14 @@ def _number(text: str) -> int | float | str:
 
 
 def split_dispersion(profile: Profile) -> tuple[str, str]:
-    """Return the method without a correction that its name ends on, and the program's word for it.
+    """Split a method into functional and dispersion correction, as a keyword of the program.
 
-    Functionals such as ωB97X-D3BJ, B97-D3 and revDSD-PBEP86-D4 have it in their own names.
+    The correction is part of the name of functionals such as ωB97X-D3BJ and revDSD-PBEP86-D4.
 
     Raises
     ------
     ValueError
-        If the program has none such.
+        If the program does not have the correction.
     """
     found = re.fullmatch(
         r"(?i)(?![wω]?b97|(?:rev)?dsd)(.+)-(d3bj|d3\(bj\)|d3zero|d3\(0\)|d3|d4)", profile.method
@@ -217,6 +217,6 @@ def split_dispersion(profile: Profile) -> tuple[str, str]:
 
 
 def split_keyword(line: str) -> tuple[str, str]:
-    """Split ``NAME VALUE`` or ``NAME = VALUE``."""
+    """Split ``NAME VALUE`` or ``NAME = VALUE`` into name and value."""
     name, _, value = line.replace("=", " ").strip().partition(" ")
     return name, value.strip()

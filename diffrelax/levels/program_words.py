@@ -1,7 +1,7 @@
-"""How Gaussian, NWChem and ORCA call a level of theory.
+"""Keywords of Gaussian, NWChem and ORCA for levels of theory.
 
-NWChem's words give the energies of PySCF's functionals for water (NWChem 7.2.3, 3-21G); those of
-Gaussian and ORCA are from their manuals.
+NWChem's keywords reproduce the energies of PySCF's functionals for water (NWChem 7.2.3, 3-21G);
+those of Gaussian and ORCA are from their manuals.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from diffrelax.errors import InputError
 from diffrelax.levels.level import Level
 from diffrelax.levels.profiles import Profile
 
-SAME = {  # as chemists write them
+SAME = {  # keywords that are the usual names
     "gaussian": (
         "SVWN", "BLYP", "BP86", "BPW91", "OLYP", "B3LYP", "B3P86", "B3PW91", "X3LYP", "O3LYP",
         "BHandHLYP", "mPW1PW91", "TPSSh", "B1LYP", "B1B95", "M05", "M06", "M11", "MN15",
@@ -57,14 +57,14 @@ AS_WRITTEN = ("HF", "MP2")
 
 
 def profile_of(level: Level, program: Target, keywords: tuple[str, ...] = ()) -> Profile:
-    """Write a level of theory in the words of a program.
+    """Return the profile of a program for a level of theory.
 
-    A name that is not known to be one of the program's is taken as it stands, see `doubts`.
+    A name that is not known to be a keyword of the program is used unchanged, see `doubts`.
 
     Raises
     ------
     InputError
-        If the damping of D3 is left open, or the correction is one that is not written.
+        If the damping of D3 is not specified, or the dispersion correction is not supported.
     """
     method = _word(level.functional, program)
     if method is None:
@@ -80,7 +80,7 @@ def profile_of(level: Level, program: Target, keywords: tuple[str, ...] = ()) ->
 
 
 def doubts(level: Level, program: Target) -> list[str]:
-    """Say which names of a level may be unknown to a program, and what was perhaps meant."""
+    """Return messages on names of a level that may be unknown to a program, with suggestions."""
     found = list(level.doubts())
     if not found and not (_word(level.functional, program) or _word(level.method, program)):
         found = [f"{level.functional} is not known to be a keyword of {program}"]
@@ -88,22 +88,22 @@ def doubts(level: Level, program: Target) -> list[str]:
 
 
 def resources(program: Target, processors: int | None, memory: float | None) -> tuple[str, ...]:
-    """Return lines for an input that asks for processors and memory.
+    """Return input lines that request processors and memory.
 
-    NWChem's processors are given to ``mpirun``, so none are in its input.
+    NWChem's input has no number of processors: it is given to ``mpirun``.
 
     Parameters
     ----------
     program : {"orca", "gaussian", "nwchem"}
     processors : int, optional
     memory : float, optional, GB
-        Of all processors together.
+        Total of all processors.
     """
     each = memory and int(1000 * memory / (processors or 1))  # MB
     lines = {
         "orca": (
             processors and f"%pal nprocs {processors} end",
-            each and f"%maxcore {each * 3 // 4}",  # which ORCA may exceed by a third
+            each and f"%maxcore {each * 3 // 4}",  # ORCA may exceed it by a third
         ),
         "gaussian": (
             processors and f"%nprocshared={processors}",

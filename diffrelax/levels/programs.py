@@ -1,4 +1,4 @@
-"""The user's own programs as levels of theory, by ASE's calculators for them."""
+"""External programs as levels of theory, through ASE's calculators."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from diffrelax.levels.profiles import Profile
     from diffrelax.molecule import Molecule
 
-OLD_RESULTS = ("orca.engrad", "qchem.out")  # or those of the last geometry could be read again
+OLD_RESULTS = ("orca.engrad", "qchem.out")  # removed, so that no old results are read
 TROUBLE = re.compile(
     r"\berror\b|\bfail|not converge|\bunknown\b|unrecognized|illegal", re.IGNORECASE
 )
 LONGEST_COMPLAINT = 300
 CALCULATORS: dict[str, tuple[str, Callable[[Profile, Molecule], inputs.Parameters]]] = {
-    # of the module of ASE with the name of the program
+    # class in ASE's module with the name of the program, and its parameters
     "orca": ("ORCA", inputs.orca_parameters),
     "gaussian": ("Gaussian", inputs.gaussian_parameters),
     "nwchem": ("NWChem", inputs.nwchem_parameters),
@@ -47,28 +47,28 @@ CALCULATORS: dict[str, tuple[str, Callable[[Profile, Molecule], inputs.Parameter
 
 
 class ProgramCalculator(ForceCalculator):
-    """A program that calculates one molecule.
+    """ASE calculator of one molecule by an external program.
 
-    A program that is running when the calculation is interrupted is ended, and those that it has
-    started are, too.
+    If the calculation is interrupted, the running program and its child processes are ended.
 
     Parameters
     ----------
     molecule : Molecule
-        Its charge and multiplicity are handed over.
+        Its charge and multiplicity are used.
     profile : Profile
     folder : path
-        For the files of the program, and of no other molecule: some go on from its orbitals.
+        Folder for the files of the program. Use one for each molecule: some programs start from
+        the orbitals that they find there.
 
     Raises
     ------
     ValueError
-        If the program is not installed, or knows no such method.
+        If the program is not installed or does not have the method.
     ase.calculators.calculator.CalculationFailed
-        From a calculation in which the program fails, or tells no energy or forces.
+        If the program fails, or gives no energy or forces.
     """
 
-    state = None  # nothing is carried over a restart
+    state = None  # nothing is kept for a restart
 
     def __init__(self, molecule: Molecule, profile: Profile, folder: Path) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class ProgramCalculator(ForceCalculator):
         for name in OLD_RESULTS:
             (self._folder / name).unlink(missing_ok=True)
         wanted = self.implemented_properties
-        self._calculator.results = {}  # which ASE's Q-Chem would keep
+        self._calculator.results = {}  # ASE's Q-Chem would keep old ones
         try:
             with redirect_stdout(StringIO()), warnings.catch_warnings(action="ignore"):
                 self._calculator.calculate(self.atoms, wanted, all_changes)
@@ -95,20 +95,20 @@ class ProgramCalculator(ForceCalculator):
             raise CalculationFailed(f"the SCF of {self._name} did not converge") from error
         except CalculationFailed:
             raise
-        except Exception as error:  # readers of ASE raise whatever they come across
+        except Exception as error:  # ASE's readers raise errors of any kind
             if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
-                raise  # such as of a full disk
+                raise  # such as a full disk
             raise CalculationFailed(
                 f"{self._name} gave no energy and forces that ASE can read: {error}"
             ) from error
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
-        """Raise NotImplementedError: there are differences of forces."""
+        """Raise NotImplementedError: second derivatives of programs are not read."""
         raise NotImplementedError
 
 
 def check_program(profile: Profile) -> None:
-    """Raise NotInstalledError if the program of a profile is not here."""
+    """Raise NotInstalledError if the program of a profile is not installed."""
     if profile.program == "ase":
         raise InputError(
             f"{profile.method} is an ASE calculator: pass the object, relax_dft(calculator=...)"
@@ -154,7 +154,7 @@ class _Child:
     def execute(self, calculator: Any) -> None:
         """Run the program of a calculator that ASE derives from ``FileIOCalculator``."""
         rules = calculator.fileio_rules
-        if rules is None:  # of Q-Chem
+        if rules is None:  # Q-Chem
             self._run(
                 calculator.directory, [f"{calculator.prefix}.inp", f"{calculator.prefix}.out"]
             )
@@ -183,7 +183,7 @@ class _Child:
 
 
 def _complaint(folder: Path, stdout: str) -> str:
-    """Find what a program says of why it stopped; what it says last, if that cannot be known."""
+    """Return the error messages of a program, or else its last lines."""
     texts = [(folder / name).read_text("utf-8", "replace") for name in (stdout, "stderr")]
     lines = [" ".join(line.split()) for text in texts for line in text.splitlines()[-80:]]
     said = [line for line in lines if line.strip("-= ")]

@@ -1,6 +1,6 @@
-"""How PySCF is loaded: with which matrix products, and without what lies in the working folder.
+"""Loading of PySCF with fast matrix products, and without settings from the working folder.
 
-It is imported within `loading_pyscf`: what imports it first decides.
+Import PySCF within `loading_pyscf`: the first import decides.
 """
 
 import ctypes
@@ -18,20 +18,19 @@ SETTINGS, NO_SETTINGS = "PYSCF_CONFIG_FILE", "pyscf_settings.py"
 
 @contextmanager
 def loading_pyscf() -> Iterator[None]:
-    """Let an OpenBLAS that is loaded meanwhile take its kernels for AVX2, and PySCF its settings.
+    """Set OpenBLAS to kernels for AVX2, and PySCF to the user's settings, while PySCF is imported.
 
-    The OpenBLAS in PySCF's wheel (0.3.3) knows no processor made after 2018: on those it takes
-    kernels without AVX2, which multiply matrices at less than half the speed. Nothing is changed
-    where the processor has no AVX2. PySCF runs ``.pyscf_conf.py`` as Python: here that of the home
-    folder alone, as one in the working folder may have come with data. What the environment has
-    chosen stays.
+    The OpenBLAS in PySCF's wheel (0.3.3) does not know processors made after 2018, and selects
+    slower kernels without AVX2 for them. The kernels are set only if the processor has AVX2. PySCF
+    runs ``.pyscf_conf.py`` as Python. Only the one in the home folder is used: one in the working
+    folder may have come with data. Environment variables that are already set are kept.
 
     Raises
     ------
     NotInstalledError
         If PySCF is not installed.
     """
-    of_user = Path(os.path.expanduser("~/.pyscf_conf.py"))  # relative where nobody has a home
+    of_user = Path(os.path.expanduser("~/.pyscf_conf.py"))  # relative without a home folder
     known = of_user.is_absolute() and of_user.is_file()
     wanted = {SETTINGS: str(of_user if known else Path(__file__).with_name(NO_SETTINGS))}
     if CPUINFO.exists() and {"avx2", "fma"} <= set(CPUINFO.read_text(encoding="utf-8").split()):
@@ -53,7 +52,7 @@ def loading_pyscf() -> Iterator[None]:
 
 
 def pyscf_threads() -> int:
-    """Return the number of threads that PySCF takes."""
+    """Return the number of threads that PySCF uses."""
     with loading_pyscf():
         from pyscf.lib import num_threads
 
@@ -61,7 +60,7 @@ def pyscf_threads() -> int:
 
 
 def pyscf_kernels() -> str:
-    """Name the kernels that PySCF's OpenBLAS has taken, such as Haswell; empty for another BLAS."""
+    """Return the kernels that PySCF's OpenBLAS uses, such as Haswell; empty for another BLAS."""
     with loading_pyscf():
         from pyscf.lib.numpy_helper import _np_helper
 

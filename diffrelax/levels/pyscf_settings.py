@@ -1,1 +1,1 @@
-"""Settings of PySCF, in the place of those that it would run from the working folder: none."""
+"""Empty settings for PySCF, in place of a ``.pyscf_conf.py`` in the working folder."""

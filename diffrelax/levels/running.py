@@ -1,4 +1,4 @@
-"""Programs that run in a folder, and end with what waits for them."""
+"""Running of external programs in a folder, ended when the caller is interrupted."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ase.calculators.calculator import CalculationFailed
 
-GRACE = 5.0  # s, for a program that is told to end
+GRACE = 5.0  # s, for a program to end after SIGTERM
 KILLS = [kill for kill in signal.Signals if kill.name in ("SIGKILL", "SIGTERM")]
-SHELL_SIGNAL = 128  # is added to a signal, where a script ran the program
+SHELL_SIGNAL = 128  # added to a signal by a shell script that ran the program
 
 
 class KilledError(CalculationFailed):
-    """A program was killed from outside, mostly for memory: it may not happen again."""
+    """A program was killed from outside, usually for lack of memory; another try may succeed."""
 
 
 def run_program(
@@ -32,27 +32,27 @@ def run_program(
 ) -> int:
     """Run a program in a folder, without a shell, and return its status.
 
-    When it is interrupted, or takes too long, it is ended, and what it has started is, too.
+    On interruption or timeout, the program and its child processes are ended.
 
     Parameters
     ----------
     words : sequence of str
         The program and its arguments.
     folder : path
-        Where it runs, and where the file ``stderr`` has its complaints.
+        Working folder; standard error is written to the file ``stderr`` there.
     stdin, stdout : str
-        Files in that folder.
+        Names of files in that folder.
     environment : mapping of str to str, optional
-        Variables besides those that are set.
+        Environment variables to add.
     seconds : float, s
-        How long it may take.
+        Time limit.
 
     Raises
     ------
     subprocess.TimeoutExpired
-        If it takes longer.
+        If the program exceeds the time limit.
     KilledError
-        If something else ended it.
+        If it was killed from outside (SIGKILL, SIGTERM).
     """
     with ExitStack() as stack:
         given = stack.enter_context((folder / stdin).open("rb")) if stdin else subprocess.DEVNULL
@@ -65,10 +65,10 @@ def run_program(
             stdin=given,
             stdout=output,
             stderr=errors,
-            start_new_session=True,  # so that all that it starts can be ended
+            start_new_session=True,  # so that child processes can be ended
         )
         try:
-            status = process.wait(seconds)  # by looking now and then, so that Ctrl-C is heard
+            status = process.wait(seconds)  # polls, so that Ctrl-C works
         finally:
             _end(process)
     for kill in KILLS:
@@ -90,6 +90,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     os.killpg(process.pid, signal.SIGTERM)
     with suppress(subprocess.TimeoutExpired):
         process.wait(GRACE)
-    with suppress(ProcessLookupError):  # where nothing of the group is left
+    with suppress(ProcessLookupError):  # the group has ended
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""Minimisers that go on side by side, each with its own knowledge of the Hessian."""
+"""BFGS relaxations of several molecules at a time, each with its own Hessian."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from diffrelax.levels.model_hessian import model_hessian
 from diffrelax.molecule import Molecule
 
-LONGEST_STEP = 0.2  # Å, of an atom
-MAX_CALLS = 300  # of a molecule
+LONGEST_STEP = 0.2  # Å, per atom
+MAX_CALLS = 300  # per molecule
 N_PARALLEL = 16  # molecules in a call
 
 Evaluate = Callable[
@@ -27,10 +27,9 @@ def relax_side_by_side(
     fmax: float,
     max_calls: int = MAX_CALLS,
 ) -> Iterator[Walk]:
-    """Relax molecules, so many at a time, by BFGS from model Hessians.
+    """Relax molecules by BFGS from model Hessians, `N_PARALLEL` at a time.
 
-    One that ends makes room for the next, so calls stay full. Molecules of like size in turn waste
-    least.
+    When one molecule ends, the next takes its place. Molecules sorted by size waste least.
 
     Parameters
     ----------
@@ -38,14 +37,15 @@ def relax_side_by_side(
     evaluate : callable
         Takes molecules and their positions, returns energies, eV, and forces, eV/Å.
     fmax : float
-        Converged when no atom feels a larger force, eV/Å.
+        Converged when the force on each atom is below this, eV/Å.
     max_calls : int
-        Of a molecule.
+        Maximum number of calls per molecule.
 
     Yields
     ------
     Walk
-        One for each molecule, as they end. Not converged where its ``fmax`` says so.
+        One for each molecule, in the order in which they end; converged if its ``fmax`` is below
+        `fmax`.
     """
     waiting = iter(molecules)
     walks: list[Walk] = []
@@ -66,18 +66,18 @@ def relax_side_by_side(
 
 
 class Walk:
-    """A molecule on its way down: where it is, and what is known of the inverse Hessian.
+    """Relaxation of one molecule: current geometry, and estimate of the inverse Hessian.
 
     Attributes
     ----------
     molecule : Molecule
-        As it was given.
+        The molecule before the relaxation.
     positions : (n_atoms, 3) array, Å
     energy : float, eV
     fmax : float, eV/Å
         Largest force on an atom.
     n_calls : int
-        Energies and forces of this molecule; the first counts.
+        Number of energy-and-force calls, including the first.
     """
 
     def __init__(self, molecule: Molecule) -> None:
@@ -89,7 +89,7 @@ class Walk:
         self._step = self._forces = np.zeros_like(molecule.positions)
 
     def learn(self, energy: float, forces: np.ndarray) -> None:
-        """Update the inverse Hessian by how forces changed along the last step (BFGS)."""
+        """Update the inverse Hessian from the change of the forces over the last step (BFGS)."""
         change, step = (self._forces - forces).ravel(), self._step.ravel()
         curvature = step @ change
         if curvature > 0:
@@ -100,7 +100,7 @@ class Walk:
         self.n_calls += 1
 
     def move(self) -> None:
-        """Take a quasi-Newton step, cut where an atom would go further than `LONGEST_STEP`."""
+        """Take a quasi-Newton step, scaled so that no atom moves more than `LONGEST_STEP`."""
         step = (self._inverse @ self._forces.ravel()).reshape(-1, 3)
         self._step = step * min(1.0, LONGEST_STEP / np.linalg.norm(step, axis=1).max())
         self.positions = self.positions + self._step

@@ -1,4 +1,4 @@
-"""The solvation model SMD by PySCF, also for atoms with core potentials."""
+"""PySCF's solvation model SMD, corrected for atoms with core potentials."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ with loading_pyscf():
 
 
 class SMDWithCores(SMD):
-    """SMD whose terms of cavity, dispersion and structure know each atom by its element.
+    """SMD with terms of cavity, dispersion and solvent structure for the right elements.
 
-    PySCF gives them the charge that a core potential leaves of the nucleus: chlorine would be
-    nitrogen with LANL2DZ.
+    PySCF identifies elements by the nuclear charge less that of a core potential: with LANL2DZ,
+    it takes chlorine for nitrogen.
     """
 
     e_cds: float | None
@@ -48,7 +48,7 @@ class SMDWithCores(SMD):
         return hessian
 
     def _with_cores(self) -> SMDWithCores:
-        """Return the same for atoms without core potentials."""
+        """Return the same model with full nuclear charges."""
         if not self.mol.has_ecp():
             return self
         full = self.copy()

@@ -1,4 +1,4 @@
-"""Solvents: by name, as continuum model SMD knows them, or by dielectric constant."""
+"""Solvents by name, as in the continuum model SMD, or by dielectric constant."""
 
 from __future__ import annotations
 
@@ -61,21 +61,21 @@ def dielectric_constant(solvent: str) -> float:
 
 
 def born_solvation(solvent: str) -> tuple[str, float, str]:
-    """Return the solvation model of GFN2-xTB, generalized Born, in the words of tblite."""
+    """Return tblite's arguments for GFN2-xTB's solvation model, generalized Born."""
     return "gbe", dielectric_constant(solvent), "p16"
 
 
 def dissolve(method: Any, solvent: str) -> Any:
-    """Put a PySCF mean field into a solvent.
+    """Add a continuum solvent to a PySCF mean field.
 
-    A solvent with a name is described by SMD (Marenich et al. 2009, doi 10.1021/jp810292n), whose
-    energies hold the terms of cavity, dispersion and structure, and one that is known by its
-    dielectric constant by IEF-PCM (Cancès et al. 1997, doi 10.1063/1.474659).
+    A named solvent is described by SMD (Marenich et al. 2009, doi 10.1021/jp810292n), including its
+    terms for cavity, dispersion and solvent structure. A solvent given by its dielectric constant
+    is described by IEF-PCM (Cancès et al. 1997, doi 10.1063/1.474659).
 
     Parameters
     ----------
     method : pyscf.scf.hf.SCF
-        With density fitting, if it is to have that.
+        Add density fitting before.
     solvent : str
         See `read_solvent`.
     """

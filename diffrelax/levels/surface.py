@@ -28,9 +28,9 @@ class Surface:
     Attributes
     ----------
     n_calls : int
-        Energies asked for so far.
+        Number of energies requested so far.
     n_failed : int
-        How many of them the level could not tell.
+        Number of these for which the level failed.
 
     Raises
     ------
@@ -54,7 +54,7 @@ class Surface:
         Returns
         -------
         (n,) array, eV
-            Infinite where the level fails, as it may for atoms that nearly touch.
+            Infinite where the level fails, as it may if atoms are very close.
         """
         self.n_calls += len(positions)
         energies = np.array([self._energy(geometry) for geometry in positions])
@@ -63,7 +63,7 @@ class Surface:
         return np.where(finite, energies, np.inf)
 
     def hessian(self, geometry: np.ndarray) -> np.ndarray:
-        """Evaluate second derivatives by central differences of the forces, without the centre.
+        """Evaluate second derivatives by central differences, with translations removed.
 
         Parameters
         ----------
@@ -72,8 +72,8 @@ class Surface:
         Returns
         -------
         (d, d) array, eV/Å²
-            In d = 3 n_atoms − 3 orthonormal coordinates, those of `scipy.linalg.helmert` applied to
-            the atoms. Symmetric.
+            Symmetric. The d = 3 n_atoms − 3 orthonormal coordinates are those of
+            `scipy.linalg.helmert`, applied to the atoms.
         """
         self._atoms.positions = geometry
         basis = np.kron(helmert(len(geometry)), np.eye(3))

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 
 class TightBinding(AtLevel, TBLite):
-    """tblite's own ASE calculator, kept to one thread.
+    """tblite's ASE calculator, limited to one thread.
 
-    More threads do not help molecules of this size, and where the cores are shared they make
-    tblite slower by orders of magnitude (waiting threads spin).
+    More threads do not help molecules of this size, and make tblite much slower if other processes
+    use the cores (waiting threads spin).
 
     Parameters
     ----------
     molecule : Molecule
         Its charge and multiplicity are used.
     solvent : str
-        See `diffrelax.levels.solvents`; of it the generalized Born model takes the dielectric
-        constant. Empty in the gas phase.
+        See `diffrelax.levels.solvents`; its dielectric constant is used in the generalized Born
+        model. Empty in the gas phase.
     **settings
         Keyword arguments of ``tblite.ase.TBLite``.
 
@@ -55,7 +55,7 @@ class TightBinding(AtLevel, TBLite):
     def __init__(self, molecule: Molecule, *, solvent: str = "", **settings: Any) -> None:
         check_heaviest(molecule, "gfn2-xtb")
         if solvent:
-            from diffrelax.levels.solvents import born_solvation  # takes PySCF
+            from diffrelax.levels.solvents import born_solvation  # imports PySCF
 
             settings["solvation"] = [*born_solvation(solvent)]
         super().__init__(
@@ -69,7 +69,7 @@ class TightBinding(AtLevel, TBLite):
 
     @classmethod
     def of(cls, molecule: Molecule, *, program: str = "tblite", **settings: Any) -> ASECalculator:
-        """Build the calculator of a molecule, by tblite or by the program xtb."""
+        """Build the calculator for a molecule, with tblite or the program xtb."""
         if program == "xtb":
             return XTBProgram(molecule, "gfn2-xtb", **settings)
         if program != "tblite":
@@ -82,14 +82,14 @@ class TightBinding(AtLevel, TBLite):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Evaluate energy (eV), forces (eV/Å) and the other properties that tblite has."""
+        """Evaluate energy (eV), forces (eV/Å) and the other properties of tblite."""
         with self._threads.limit(limits=1, user_api="openmp"):
             super().calculate(atoms, properties, system_changes)
 
     def hessian(self, atoms: ase.Atoms) -> np.ndarray:
         """Evaluate second derivatives of the energy by central differences of its gradient.
 
-        Each displaced calculation starts from the density at the given geometry.
+        Each displaced calculation starts from the converged density of the given geometry.
 
         Returns
         -------

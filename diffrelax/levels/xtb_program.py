@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 HEAVIEST = 86  # radon
 METHODS = {"gfn-ff": ("--gfnff",), "gfn2-xtb": ("--gfn", "2")}
-# gradient norms in Eh/Bohr at which `xtb --opt` stops; no atom feels a larger force than the norm
+# gradient norms in Eh/Bohr at which `xtb --opt` stops; the force on each atom is at most the norm
 STOPPING_NORMS = {"tight": 8e-4, "verytight": 2e-4, "extreme": 5e-5}
 LONGEST_RUN = 3600.0  # s; a relaxation of 200 atoms takes minutes
-# xtb 6.7.1 has wrong forces where atoms share a coordinate, as those of a molecule in a plane that
-# is drawn at z = 0 do (https://github.com/grimme-lab/xtb/issues/986)
+# xtb 6.7.1 returns wrong forces if atoms share a coordinate, as in a planar molecule at z = 0
+# (https://github.com/grimme-lab/xtb/issues/986)
 TURN = Rotation.from_rotvec([0.4, -0.7, 1.1])
 PREFIX = "diffrelax-xtb-"
-FORGOTTEN = 24 * LONGEST_RUN  # s since anything happened in a folder
+FORGOTTEN = 24 * LONGEST_RUN  # s since the last change in a folder
 
 
 class XTBProgram(AtLevel, ForceCalculator):
-    """The program xtb, run in a folder of its own and on one thread.
+    """The program xtb, run in its own folder and on one thread.
 
-    GFN-FF takes its topology from the geometry of the first calculation.
+    GFN-FF derives its topology from the geometry of the first calculation.
 
     Parameters
     ----------
@@ -53,19 +53,19 @@ class XTBProgram(AtLevel, ForceCalculator):
         Its charge and multiplicity are used.
     method : {"gfn-ff", "gfn2-xtb"}
     command : sequence of str
-        Words that start the program.
+        Command that starts the program, word by word.
     options : sequence of str
-        More options of the program.
+        Further options of the program.
     folder : path, optional
-        For its files. Default: a temporary one, which goes with the calculator, or a day after
-        its process was killed.
+        Folder for its files. Default: a temporary folder, removed with the calculator; if the
+        process is killed, a later process removes it after a day.
 
     Raises
     ------
     ValueError
         If the program is not installed, or there is an element beyond Rn.
     ase.calculators.calculator.CalculationFailed
-        From a calculation that fails.
+        If a calculation fails.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class XTBProgram(AtLevel, ForceCalculator):
     def minimise(self, molecule: Molecule, fmax: float, max_steps: int) -> tuple[np.ndarray, int]:
         """Relax a geometry with the optimiser of the program.
 
-        It is given the loosest of its own criteria that ensures `fmax`, or its tightest.
+        The criterion is the loosest of xtb's that ensures `fmax`, or else its tightest.
         """
         atoms = molecule.to_atoms()
         if len(atoms) == 1:
@@ -107,14 +107,14 @@ class XTBProgram(AtLevel, ForceCalculator):
         path = self._run(atoms, "xtbopt.log", "--opt", criterion, "--cycles", str(max_steps))
         try:
             frames = ase.io.read(path, ":", format="xyz")
-        except (IndexError, ValueError) as error:  # it died while it wrote one
+        except (IndexError, ValueError) as error:  # xtb was killed while writing
             raise CalculationFailed("xtb wrote an incomplete geometry") from error
         if not frames:
             raise CalculationFailed("xtb wrote no geometry")
-        return TURN.apply(frames[-1].positions, inverse=True), len(frames) + 1  # that at the end
+        return TURN.apply(frames[-1].positions, inverse=True), len(frames) + 1  # and the last call
 
     def _run(self, atoms: ase.Atoms, output: str, *task: str) -> Path:
-        """Run the program on a geometry and return the file that it made."""
+        """Run the program on a geometry and return the path of its output file."""
         folder = self._folder
         path = folder / output
         path.unlink(missing_ok=True)
@@ -135,22 +135,22 @@ class XTBProgram(AtLevel, ForceCalculator):
 
 
 class GFNFF(XTBProgram):
-    """GFN-FF, the force field of the GFN family, H to Rn, by the program xtb."""
+    """GFN-FF, the force field of the GFN family for H to Rn, by the program xtb."""
 
     def __init__(self, molecule: Molecule) -> None:
         super().__init__(molecule, "gfn-ff")
 
     @classmethod
     def check_installed(cls) -> None:
-        """Raise NotInstalledError if there is no program xtb."""
+        """Raise NotInstalledError if the program xtb is not installed."""
         find_program("gfn-ff")
 
 
 @cache
 def sweep_folders() -> None:
-    """Remove the folders of processes that were killed, which left them behind, once a process."""
+    """Remove the temporary folders that killed processes left behind, once per process."""
     for folder in Path(gettempdir()).glob(f"{PREFIX}*"):
-        with suppress(OSError):  # it belongs to another user, or is gone already
+        with suppress(OSError):  # another user's, or already removed
             if time.time() - folder.stat().st_mtime > FORGOTTEN:
                 shutil.rmtree(folder)
 
@@ -176,7 +176,7 @@ def find_program(method: str, name: str = "xtb") -> str:
 
 
 def _numbers(engrad: Path) -> list[float]:
-    """Read energy (Eh) and gradient (Eh/Bohr) from a file in the format of ORCA."""
+    """Read energy (Eh) and gradient (Eh/Bohr) from a file in ORCA's engrad format."""
     lines = engrad.read_text(encoding="utf-8").splitlines()
     values = [line for line in lines if not line.startswith("#")]
     n_atoms = int(values[0])
@@ -184,7 +184,7 @@ def _numbers(engrad: Path) -> list[float]:
 
 
 def _complaint(folder: Path, status: int) -> str:
-    """Find what the program says of why it stopped, or how it ended."""
+    """Return the error message of the program, or else how it ended."""
     texts = [(folder / name).read_text("utf-8", "replace") for name in ("stdout", "stderr")]
     trace = re.findall(r"^-\d+- (.*)$", "".join(texts), re.MULTILINE)
     causes = [line for line in trace if not line.endswith("terminated")]

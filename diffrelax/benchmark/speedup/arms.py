@@ -19,7 +19,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.store import work_key
 
 HESSIANS = {"": "none", "hessian": "gfn2-xtb"}
-BASE_STEPS = 20_000  # as many as an embedding is given
+BASE_STEPS = 20_000  # as for an embedding
 STARTS = (*CHEAP_LEVELS, "diffusion", "given")
 DEFAULT_STARTS = ("mmff94", "gfn2-xtb", "diffusion")
 DEFAULT_RECIPES = ("bfgs", "tric+hessian")
@@ -33,7 +33,7 @@ class SpeedupArm(NamedTuple):
     start : str
         One of `STARTS`, or the name of a known geometry of the subjects.
     recipe : str
-        An optimizer; with ``+hessian`` it starts from the Hessian of GFN2-xTB, with
+        Name of an optimizer; with ``+hessian`` it starts from the Hessian of GFN2-xTB, with
         ``+aimnet2-hessian`` from that of AIMNet2, and so on.
     """
 
@@ -56,7 +56,7 @@ class SpeedupArm(NamedTuple):
 
 
 def recipe_of(settings: DFTSettings) -> str:
-    """Return the recipe of some settings."""
+    """Return the recipe that corresponds to DFT settings."""
     starts = {level: start for start, level in HESSIANS.items()}
     start = starts.get(settings.hessian, f"{settings.hessian}-hessian")
     return "+".join(filter(None, (settings.optimizer, start)))
@@ -76,15 +76,15 @@ class Subject:
     ----------
     name : str
     base : Molecule or None
-        At the force-field geometry that all arms are made from; None if there is none.
+        Molecule at the force-field geometry that all arms are based on; None if there is none.
     time : Time
         Time of the embedding and the force field; counted in every arm.
     known : mapping of str to Molecule
-        Geometries that are known beforehand, by name of start; they cost only ``time``.
+        Geometries known in advance, by name of start; their cost is only ``time``.
     reason : str
         Why there is no base; empty if there is one.
     repeated : bool
-        Whether the same molecule came before; it is counted only once.
+        Whether the molecule is a repetition of an earlier one, and is not counted.
     """
 
     name: str
@@ -96,7 +96,7 @@ class Subject:
 
     @property
     def key(self) -> str:
-        """Key that equal molecules with equal geometries share; empty without a base.
+        """Key of equal molecules with equal geometries; empty without a base.
 
         For an embedding it is the canonical SMILES.
         """
@@ -111,14 +111,14 @@ class Subject:
 def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
     """Return a subject for each molecule, with distinct names.
 
-    Coordinates that do not come from a force field are relaxed with MMFF94, if this converges, and
-    the result is the base; the original coordinates are the start ``given``. A repeated geometry
-    has no base.
+    Coordinates that are not an embedding are relaxed with MMFF94; the result is the base if it
+    converged, and the original coordinates are the start ``given``. A repeated geometry has no
+    base.
 
     Parameters
     ----------
     molecules : iterable of Molecule or Rejected
-        The time to get each one from the iterator is the time of its embedding.
+        The time to get each item from the iterator is the time of its embedding.
     """
     subjects = [_subject(molecule, time) for molecule, time in timed(molecules)]
     names = distinct(subject.name for subject in subjects)
@@ -127,7 +127,7 @@ def subjects_of(molecules: Iterable[Molecule | Rejected]) -> list[Subject]:
 
 
 def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
-    """Keep the first of equal subjects, so that no molecule counts twice."""
+    """Keep the first of equal subjects; the others have no base and are marked as repeated."""
     first: dict[str, str] = {}
     for subject in subjects:
         earlier = first.setdefault(subject.key, subject.name)
@@ -138,12 +138,12 @@ def _each_once(subjects: Iterable[Subject]) -> Iterator[Subject]:
 
 
 def same_as(name: str) -> str:
-    """Return the reason for leaving out a molecule that came before."""
+    """Return the reason for leaving out a repetition of an earlier molecule."""
     return f"the same molecule as {name}"
 
 
 def distinct(names: Iterable[str]) -> list[str]:
-    """Make names distinct by a number: a, a (2), a (3)."""
+    """Make names distinct with numbers: a, a (2), a (3)."""
     taken: dict[str, None] = {}
     for name in names:
         numbered = (f"{name} ({i})" for i in count(2))
@@ -162,14 +162,14 @@ def _subject(molecule: Molecule | Rejected, time: Time) -> Subject:
         relaxed = relax_at_level(molecule, "mmff94", max_steps=BASE_STEPS)
     except ValueError:  # no bonds or no parameters
         return Subject(molecule.name, molecule, time, known)
-    if not relaxed.converged:  # the arm from mmff94 will tell why
+    if not relaxed.converged:  # the mmff94 arm reports the reason
         return Subject(molecule.name, molecule, time, known)
     base = molecule.with_positions(relaxed.positions, start="mmff94")
     return Subject(molecule.name, base, time + (Time.now() - started), known)
 
 
 def check_arms(arms: Iterable[SpeedupArm], known: Iterable[str] = ()) -> None:
-    """Check that all arms can be run, before the work begins.
+    """Check that all arms can be run.
 
     Parameters
     ----------

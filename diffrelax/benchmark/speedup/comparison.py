@@ -13,8 +13,8 @@ from diffrelax.units import KCAL_PER_MOL
 def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:
     """Return the energy of each start above the minimum that it reaches, eV.
 
-    Arms that reach the same minimum share the lowest energy found for it, so a relaxation that
-    stops slightly early has no advantage.
+    For arms that reach the same minimum, the lowest energy found there is used, so that a
+    relaxation that stops slightly early has no advantage.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def excess_energies(outcomes: Sequence[Outcome]) -> list[float | None]:
 
 
 def comparison_table(outcomes: Sequence[Outcome]) -> str:
-    """Format arms as a text table: kcal/mol, calls, seconds and remarks."""
+    """Format arms as a text table of energies, calls, seconds and remarks."""
     header = ("start", "above its end", "gradient calls", "SCF cycles", "seconds", "end")
     units = ("", "kcal/mol", "", "", "s", "")
     rows = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Values: TypeAlias = dict[str, dict[str, float]]  # molecule, start, value
 
-MARGIN = 0.7  # beside the outermost places
+MARGIN = 0.7  # beside the outermost columns
 CALLS = (1, 2, 3, 4, 6, 10, 15, 25, 40, 60, 100)
 
 
@@ -92,7 +92,7 @@ def _draw_energies(axis: Axes, outcomes: Sequence[Outcome], starts: Sequence[str
 
 
 def _draw_paired(axis: Axes, values: Values, places: Mapping[str, int]) -> None:
-    """Plot the values of each molecule as a line, and the medians as marks."""
+    """Plot the values of each molecule as a line, and the medians as markers."""
     for of_molecule in values.values():
         known = [start for start in places if start in of_molecule]
         x, y = [places[start] for start in known], [of_molecule[start] for start in known]

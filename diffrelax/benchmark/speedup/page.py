@@ -40,7 +40,7 @@ def speedup_page(
     tables : iterable of Table
         Tables of the report.
     gains : mapping of str to str
-        Main results, shown at the top.
+        Main results, shown at the top of the page.
     about : mapping
         See `diffrelax.benchmark.speedup.report.write_report`.
     figure : path
@@ -71,7 +71,7 @@ def speedup_page(
 
 
 def _frames(outcomes: Iterable[Outcome]) -> dict[str, Molecule]:
-    """Return the geometries of a molecule by title: starts, then minima."""
+    """Return the geometries of a molecule by title, starts before minima."""
     starts: dict[str, Molecule] = {}
     ends: dict[str, Molecule] = {}
     for outcome in outcomes:

@@ -34,7 +34,7 @@ from diffrelax.results.rows import csv_text
 from diffrelax.results.tables import markdown_table
 from diffrelax.units import KCAL_PER_MOL
 
-MOST_GAINS = 4  # at the top of the page
+MOST_GAINS = 4  # shown at the top of the page
 FILES = (
     "report.md", "report.html", "speedup.png", "arms.csv", "starts.csv", "molecules.csv",
     "about.json",
@@ -44,7 +44,7 @@ PACKAGES = ("diffrelax", "pyscf", "ase", "geometric", "tblite", "rdkit", "torch"
 
 
 def made_with(model: Model, level: Level) -> dict[str, str]:
-    """Return the entries of a report about the model and its level."""
+    """Return the model's entries of a report: name, checksum and level."""
     return {
         "model": model.name,
         "model_sha256": model.sha256,
@@ -77,7 +77,7 @@ def comparisons(arms: Sequence[SpeedupArm]) -> list[tuple[SpeedupArm, SpeedupArm
 def write_report(
     folder: Path, outcomes: Sequence[Outcome], about: Mapping[str, Any], watts: float
 ) -> str:
-    """Write report.md and .html, speedup.png, and arms, starts, molecules.csv and about.json.
+    """Write the files of a report, see `FILES`, and return its tables.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def write_report(
         "packages": {package: version(package) for package in PACKAGES},
     }
     files = {
-        # first, because it says that the others are of a report
+        # first, because it identifies the other files as parts of a report
         "about.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
         "report.md": _page(markdown, about),
         "arms.csv": csv_text(ArmCost.header(), [cost.cells() for cost in costs]),
@@ -211,7 +211,7 @@ def _gains(ratios: Iterable[Speedup]) -> dict[str, str]:
 
 
 def _minima_rows(outcomes: Iterable[Outcome]) -> list[tuple[str, ...]]:
-    """Return which arms end in which minimum, for molecules with several minima."""
+    """Return rows of minima and the arms that end there, for molecules with several minima."""
     by_name: dict[str, dict[int, list[Outcome]]] = defaultdict(lambda: defaultdict(list))
     for outcome in outcomes:
         if outcome.basin is not None:
@@ -235,7 +235,7 @@ def where_told(
     Returns
     -------
     dict
-        Remark to a list of molecules, with the arms in parentheses if not all of them are meant.
+        Lists of molecules by remark, with the arms in parentheses unless all have the remark.
     """
     tried = Counter(outcome.name for outcome in outcomes)
     arms: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))

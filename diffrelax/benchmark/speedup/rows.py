@@ -1,4 +1,4 @@
-"""Rows of a speed-up: columns of molecules.csv, of JSON and of the HTML page."""
+"""Rows of a speed-up: the columns of molecules.csv, JSON and the HTML page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paired DFT relaxations: every molecule in every arm, minima assigned to references."""
+"""Paired DFT relaxations of every molecule in every arm, with assignment of minima."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diffrelax.results.documents import FailureDocument, MinimisationDocument
 from diffrelax.results.molecules import Written
 from diffrelax.units import KCAL_PER_MOL
 
-STOPPED_EARLY = 0.5 * KCAL_PER_MOL  # above its minimum, eV; what stops higher is at no minimum
+STOPPED_EARLY = 0.5 * KCAL_PER_MOL  # eV above its minimum; higher ends count as no minimum
 REFERENCE_FMAX = 0.003  # eV/Å
 REFERENCE_STEPS = 100
 # means of 737 relaxations of 5 to 9 heavy atoms (analysis/results), and a fit to their times
@@ -36,26 +36,26 @@ class Outcome:
     Parameters
     ----------
     name, smiles : str
-        Of the molecule.
+        Name and SMILES of the molecule.
     arm : SpeedupArm
     reason : str
-        Why there is no minimum, or none that matches a reference; empty if all is well.
+        Why there is no minimum, or no reference for it; empty otherwise.
     times : dict of str to Time
         By stage: ``embedding`` (and force field), ``start``, ``hessian``, ``dft``, and ``total``.
     energies : tuple of float, eV
         One for each gradient call.
     predicted_energy : float or None, eV
-        Energy of a predicted minimum, where none was calculated.
+        Energy of the predicted minimum, if the relaxation ended with one.
     first_fmax, first_rms_force : float or None, eV/Å
         Largest and root mean square force on an atom at the start; None if not known.
     scf_cycles : int
-        0 if the program does not report them.
+        Number of SCF cycles; 0 if the program does not report them.
     begin, end : Molecule or None
-        At the start and at the minimum; None if there is none.
+        Molecule at the start and at the minimum; None if there is none.
     relaxation : MinimisationDocument or None
-        The DFT relaxation itself, if it was run or found here.
+        The DFT relaxation, if there is one.
     notes : tuple of str
-        What differs from the settings.
+        Deviations from the settings.
     hardware : str
         Processor and threads of the DFT relaxation; empty if not known.
     git_commit : str
@@ -65,7 +65,7 @@ class Outcome:
     minimum : float or None, eV
         Energy of the reference minimum.
     repeated : bool
-        Whether the same molecule has come before, and counts there.
+        Whether the molecule is a repetition of an earlier one, and is not counted.
     """
 
     name: str
@@ -100,12 +100,12 @@ class Outcome:
 
     @property
     def calls(self) -> int:
-        """Number of gradient calls, the first included."""
+        """Number of gradient calls, including the first."""
         return len(self.energies)
 
     @property
     def largest_forces(self) -> tuple[float, ...]:
-        """Largest force on an atom at each gradient call, eV/Å; empty if they were not kept."""
+        """Largest force on an atom at each gradient call, eV/Å; empty if not stored."""
         kept = self.relaxation and self.relaxation.trajectory
         return kept.fmaxes if kept else ()
 
@@ -120,7 +120,7 @@ class Outcome:
         return None if self.minimum is None else self.energies[0] - self.minimum
 
 
-OUTCOMES = TypeAdapter(Outcome)  # writes them down, and reads them
+OUTCOMES = TypeAdapter(Outcome)  # serialises and parses outcomes
 
 
 class Basin(NamedTuple):
@@ -145,11 +145,11 @@ def compare_arms(
     subjects : sequence of Subject
     arms : sequence of SpeedupArm
     level : DFTSettings
-        Optimizer and Hessian are replaced by those of each arm; reference minima use its optimizer.
+        Each arm has its own optimizer and Hessian; reference minima use the optimizer given here.
     units : Units
-        Does the work or finds it finished, so that the same call resumes.
+        Does the work or reads finished work, so that the same call resumes.
     progress : bool
-        Show a progress bar on standard error, with an estimate of the time left.
+        Whether to show a progress bar on standard error, with an estimate of the time left.
 
     Yields
     ------
@@ -165,7 +165,7 @@ def compare_arms(
                 before = units.calculated
                 outcomes.append(run_arm(subject, arm, level, units))
                 if units.calculated == before:
-                    total -= 1  # what is found is no measure of the time left
+                    total -= 1  # finished units would distort the estimate of the time left
                     bar.total = total
                 else:
                     bar.update()
@@ -177,10 +177,10 @@ def estimate_seconds(
 ) -> float:
     """Estimate the processor time of a comparison with its tight relaxations, s.
 
-    Accurate within a factor of three: the time of a gradient call grows as the cube of the number
-    of basis functions; functional and processor are not considered.
+    A rough estimate: the time of a gradient call is proportional to the cube of the number of basis
+    functions; functional and processor are not considered.
     """
-    from diffrelax.levels.basis import count_functions  # takes PySCF
+    from diffrelax.levels.basis import count_functions  # imports PySCF
 
     calls = CALLS_TO_REFERENCE
     for arm in arms:
@@ -188,7 +188,7 @@ def estimate_seconds(
         calls += CALLS_WITH_HESSIAN if guided else CALLS_WITHOUT_HESSIAN
     seconds = 0.0
     for subject in subjects:
-        with suppress(ValueError):  # the basis lacks an element: the report will say so
+        with suppress(ValueError):  # the basis lacks an element, which the report notes
             numbers = subject.base.numbers if subject.base else ()
             size = count_functions(numbers, level.basis) / 100
             seconds += calls * max(SECONDS_OF_100_FUNCTIONS * size**3, LEAST_SECONDS * bool(size))
@@ -196,7 +196,7 @@ def estimate_seconds(
 
 
 def reference_settings(level: DFTSettings) -> DFTSettings:
-    """Return the settings for reference minima."""
+    """Return the settings of the tight relaxations to reference minima."""
     return level.model_copy(
         update={
             "fmax": min(REFERENCE_FMAX, level.fmax),
@@ -208,7 +208,7 @@ def reference_settings(level: DFTSettings) -> DFTSettings:
 
 
 def run_arm(subject: Subject, arm: SpeedupArm, level: DFTSettings, units: Units) -> Outcome:
-    """Relax one molecule in one arm; errors are part of the outcome."""
+    """Relax one molecule in one arm; a failure is the reason of the outcome."""
     start = units.start(subject, arm.start)
     spent = {"embedding": subject.time, "start": start.time, "total": subject.time + start.time}
     smiles = subject.base.smiles if subject.base else ""
@@ -265,11 +265,11 @@ def assign_basins(
 ) -> list[Outcome]:
     """Assign the outcomes of one molecule to reference minima.
 
-    A final geometry that matches no reference (see `diffrelax.molecule.comparison.same_minimum`,
-    energy included) is relaxed tightly, and the result becomes a reference. Each outcome belongs to
-    the reference that it matches; otherwise to the one that it relaxed to, with a note that it
-    stopped before the minimum. An outcome that stopped more than 0.5 kcal/mol above it, as at a
-    saddle point, belongs to none.
+    A final geometry that matches no reference in geometry and energy (see
+    `diffrelax.molecule.comparison.same_minimum`) is relaxed tightly, and the result becomes a
+    reference. Each outcome belongs to the reference that it matches; otherwise to the one that it
+    relaxed to, with a note that it stopped before the minimum. If it stopped more than
+    0.5 kcal/mol above, as at a saddle point, it belongs to none.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ from diffrelax.benchmark.speedup.run import Outcome
 from diffrelax.results.rows import Columns, column
 from diffrelax.units import KCAL_PER_MOL
 
-SAME_PACE = 1.5  # between the seconds of an SCF cycle; later ones of a molecule are shorter
-RESOLUTION = 1e-4  # eV; what integration grids and reference minima leave open of an energy
+SAME_PACE = 1.5  # largest ratio of times per SCF cycle; later cycles of a molecule are shorter
+RESOLUTION = 1e-4  # eV; uncertainty of energies from integration grids and reference minima
 JOULES_PER_KWH = 3.6e6
 
 
@@ -51,15 +51,15 @@ class ArmCost(Columns):
 
     @property
     def arm(self) -> SpeedupArm:
-        """The arm."""
+        """The arm that has this cost."""
         return SpeedupArm(self.start, self.recipe)
 
 
 class StartQuality(Columns):
     """Quality of the geometries of one start, from their first gradient calls.
 
-    In ratios, energies below `RESOLUTION` are set to it. The last three are shares of the molecules
-    that meet convergence criteria for gradients.
+    In ratios, energies below `RESOLUTION` are set to it. The last three columns are the fractions
+    of molecules that meet convergence criteria for gradients.
     """
 
     start: str = column("of the arms")
@@ -88,8 +88,8 @@ class StartQuality(Columns):
 class Speedup(Columns):
     """Ratios of the costs of two arms, over molecules that reach the same minimum in both.
 
-    Times are compared only over pairs that ran on the same kind of processor with the same number
-    of threads and about the same time per SCF cycle (virtual machines may misname processors).
+    Times are compared only for pairs that ran on the same kind of processor with the same number of
+    threads and a similar time per SCF cycle (virtual machines may misname processors).
     """
 
     slow: SpeedupArm = column("an arm", "from")
@@ -164,7 +164,7 @@ def start_qualities(outcomes: Sequence[Outcome], fmax: float) -> list[StartQuali
     Parameters
     ----------
     outcomes : sequence of Outcome
-        For each molecule and start, the first outcome with a reference minimum counts.
+        For each molecule and start, the first outcome with a reference minimum is used.
     fmax : float, eV/Å
         Convergence threshold of the relaxations.
     """
@@ -272,7 +272,7 @@ def _on_one_machine(one: Outcome, other: Outcome) -> bool:
 
 
 def _ratios(column: str, pairs: Sequence[tuple[float, float]]) -> dict[str, Estimate]:
-    """Return columns with the ratio of the medians and the median ratio."""
+    """Return two columns: the ratio of the medians, and the median ratio."""
     return {
         column: estimate(ratio_of_medians, *np.reshape(pairs, (-1, 2)).T),
         f"typical_{column}": estimate_median([slow / fast for slow, fast in pairs]),

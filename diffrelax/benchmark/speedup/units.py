@@ -1,4 +1,4 @@
-"""Units of work of a speed-up, each done once."""
+"""Units of work of a speed-up measurement; each is done only once."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ def start_unit(
     level: str | None = None,
     key: str = "",
 ) -> ResultDocument:
-    """Make the start of an arm.
+    """Calculate the start of an arm.
 
     Parameters
     ----------
     base : Molecule
+        Molecule at the geometry that is relaxed.
     start : str
-        ``"diffusion"``, or a level of theory to relax the base at.
+        ``"diffusion"``, or a level of theory at which the base is relaxed.
     settings : mapping
         Settings of that level, see `diffrelax.levels.get_calculator`.
     model : Model, optional
@@ -60,7 +61,6 @@ def start_unit(
     level : str, optional
         Level of theory that the model relaxes to.
     key : str
-        Key of this unit.
     """
     if model:
         provenance = Provenance.here(model=model)
@@ -74,7 +74,7 @@ def start_unit(
         raise
     except ValueError as error:
         reason = str(error)
-    if reason:  # the level or its program failed, and may not do so again
+    if reason:  # the level or its program failed; another try may succeed
         return FailureDocument.here(
             base.name, reason, stage=f"start {start}", source=base.smiles, key=key
         )
@@ -102,8 +102,8 @@ def dft_unit(
     threads, callback
         See `diffrelax.dft.relax_dft`.
     store : Store, optional
-        Keeps the checkpoint. A resumed relaxation has no hardware entry, since it may have run on
-        two machines; one by another program has only the processor.
+        Store of the checkpoint. A resumed relaxation has no hardware entry, since it may have run
+        on two machines; that of an external program is the processor only.
     key : str
         Key of this unit.
     """
@@ -135,7 +135,7 @@ def _model(name: str) -> Model:
 
 
 class Start(NamedTuple):
-    """Start of an arm, its time, and the reason if there is no molecule."""
+    """The start of an arm, its time, and the reason if there is no molecule."""
 
     molecule: Molecule | None
     time: Time
@@ -143,7 +143,7 @@ class Start(NamedTuple):
 
 
 class Units:
-    """Does units of work in this process, or finds them finished.
+    """Does units of work in this process, or reads finished ones.
 
     Parameters
     ----------
@@ -151,16 +151,16 @@ class Units:
     model : str
         Name or file of the diffusion model.
     level : Level, optional
-        Level of the DFT: the model relaxes to the nearest learned level.
+        Level of DFT; the model relaxes to the nearest level that it has learned.
     threads, callback
         See `diffrelax.dft.relax_dft`.
     made : mapping of str to Start
-        Starts of a single subject that were made before, with their times.
+        Existing starts of a single subject, with their times.
 
     Attributes
     ----------
     calculated : int
-        Number of units that were calculated, not found.
+        Number of units that were calculated, not read.
     """
 
     def __init__(
@@ -240,7 +240,7 @@ class Units:
         return document
 
     def _do(self, key: str, name: str, unit: Callable[[], ResultDocument]) -> ResultDocument:
-        """Find or do a unit; failed units are not kept, so they are tried again."""
+        """Read or do a unit; failed units are not stored, so they are tried again."""
 
         def count() -> ResultDocument:
             document = unit()
@@ -249,9 +249,9 @@ class Units:
 
         try:
             return self.work.find_or_do(key, count, read_finished, write_finished)
-        except (OSError, ImportError):  # of the machine; memory may suffice for other molecules
+        except (OSError, ImportError):  # faults of the machine
             raise
-        except Exception as error:  # one bad molecule never costs the others
+        except Exception as error:  # a failed molecule does not affect the rest
             return FailureDocument.here(name, reason_of(error), stage="unit", key=key)
 
 

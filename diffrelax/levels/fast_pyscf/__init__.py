@@ -1,9 +1,8 @@
-"""Faster parts for PySCF, with the same energies, that reach into its internals.
+"""Faster parts for PySCF that use its internals and give the same energies.
 
-They take the place of PySCF's own density fitting, integration grid and continuum, and save about
-two thirds of the time of drug-like molecules: what each saves is in its module. They are used with
-the versions of PySCF that they are known to fit. With another one, or where the environment has
-``DIFFRELAX_PLAIN_PYSCF=1``, PySCF goes as it is.
+They replace PySCF's own density fitting, grid integration and continuum. They are used with the
+versions of PySCF for which they are tested. With another version, or with the environment variable
+``DIFFRELAX_PLAIN_PYSCF=1``, PySCF is used unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ PLAIN = "DIFFRELAX_PLAIN_PYSCF"
 
 
 def is_fast() -> bool:
-    """Whether the faster parts are used."""
+    """Return whether the faster parts are used."""
     return os.environ.get(PLAIN, "") in ("", "0") and _fits(version("pyscf"))
 
 

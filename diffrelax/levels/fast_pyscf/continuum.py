@@ -1,8 +1,8 @@
-"""Continuum solvation by PySCF that makes once what is the same in all cycles of an SCF.
+"""Continuum solvation by PySCF that evaluates once what is constant during an SCF.
 
 PySCF evaluates the integrals of the cavity's charges with pairs of basis functions twice in each
-cycle, and solves the equations of the charges from scratch. In a molecule of eight atoms that is
-four fifths of the SCF.
+cycle, and solves the equations of the charges from scratch. Here the integrals and the LU
+factors of the equations are kept.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ with loading_pyscf():
 
     from diffrelax.levels.smd import SMDWithCores
 
-SHARE = 0.5  # of the memory that PySCF may take, for integrals that are kept
-BLOCK = 400  # charges whose integrals are made at once
+SHARE = 0.5  # of PySCF's memory limit, for integrals that are kept
+BLOCK = 400  # charges whose integrals are evaluated at once
 
 
 class _Keeping:
-    """Takes the place of what PySCF's `PCM` repeats; see there for the names.
+    """Replaces the repeated work of PySCF's `PCM`; see there for the names of methods.
 
-    What is kept goes with the intermediates of a geometry.
+    Integrals and factors are kept with PySCF's intermediates of a geometry.
     """
 
     def _get_v(self: Any, dms: np.ndarray) -> np.ndarray:
@@ -72,14 +72,14 @@ class _Keeping:
 
     def _gradient(self: Any, dm: np.ndarray, of_charges: Callable[..., np.ndarray]) -> np.ndarray:
         """Return the gradient of the electrostatic energy, (n_atoms, 3), Hartree/Bohr."""
-        shifts = of_charges(self, dm) + grad_nuc(self, dm)  # they see to the charges of this `dm`
+        shifts = of_charges(self, dm) + grad_nuc(self, dm)  # update the charges to `dm`
         return shifts + self._gradient_with_electrons(dm)
 
     def _gradient_with_electrons(self: Any, dm: np.ndarray) -> np.ndarray:
         """Return the gradient of the charges' energy with the electrons, as PySCF's `grad_qv`.
 
-        PySCF evaluates how the integrals change with the charges' positions as well; what a shift
-        of all does not change tells it.
+        PySCF also evaluates derivatives of the integrals by the positions of charges; here these
+        follow from translational invariance.
         """
         mol, charges = self.mol, self._intermediates["q_sym"]
         of_functions, of_points = np.zeros((mol.nao, 3)), np.empty((len(charges), 3))
@@ -95,7 +95,7 @@ class _Keeping:
         ]
 
     def _respond(self: Any, potential: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the charges that a potential induces, and the symmetric ones of the energy."""
+        """Return the charges that a potential induces, and those symmetrised for the energy."""
         known = self._intermediates
         if "factors" not in known:
             known["factors"] = lu_factor(known["K"])
@@ -104,9 +104,9 @@ class _Keeping:
         return charges, (charges + adjoint) / 2
 
     def _integrals(self: Any) -> Iterator[tuple[slice, np.ndarray]]:
-        """Yield charges, and the potentials of pairs of basis functions at these.
+        """Yield blocks of charges and the integrals of pairs of basis functions with them.
 
-        As many as have room are made once.
+        As many blocks as fit into memory are kept.
         """
         mol, surface = self.mol, self.surface
         kept = self._intermediates.setdefault("integrals", {})

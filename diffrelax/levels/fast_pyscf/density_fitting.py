@@ -1,15 +1,14 @@
 """Electron repulsion and exact exchange with density fitting, and their gradients.
 
-Without exact exchange PySCF takes all integrals anew, twice in each cycle of an SCF. Here they are
-kept from the first on, as a gradient needs them in any case. For exchange, PySCF multiplies
-matrices with an older BLAS than NumPy's, and takes both halves of a symmetric product. Here NumPy
-takes few rows of integrals at a time, and half the time on processors with AVX-512.
+Without exact exchange, PySCF evaluates all integrals twice in each cycle of an SCF. Here they are
+kept from the first cycle on, since the gradient needs them anyway. For exchange, PySCF multiplies
+matrices with an older BLAS than NumPy's, and evaluates both halves of a symmetric product. Here
+NumPy multiplies a few rows of integrals at a time.
 
-PySCF fits anew for a gradient, and takes the derivatives of basis and of fitting functions from
-integrals of their own. Here the fits of the SCF are used, and an integral does not change where
-all of its functions move: the derivative of a fitting function is that of the two others with the
-other sign. That takes half the time, and more of it for large molecules without exchange
-(`analysis/call_parts.py`).
+For a gradient, PySCF fits again, and evaluates separate integrals for the derivatives of basis and
+fitting functions. Here the fits of the SCF are used, and the derivatives of fitting functions
+follow from those of basis functions by translational invariance (timings:
+`analysis/call_parts.py`).
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ with loading_pyscf():
 
 AT_ONCE = 2**28  # bytes of integrals
 IN_CACHE = 2**23  # bytes of integrals
-LEAST_ROOM = 2000  # MB, which PySCF takes for its integrals in any case
+LEAST_ROOM = 2000  # MB, which PySCF uses for its integrals in any case
 
 
 def fit_quickly(fitted: Any) -> Any:
-    """Let density fitting keep its integrals, and take exchange from orbitals by NumPy.
+    """Return density fitting that keeps its integrals, with exchange from orbitals by NumPy.
 
     Parameters
     ----------
@@ -62,7 +61,7 @@ class _Quick:
         direct_scf_tol: float = 1e-13,
         omega: float | None = None,
     ) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the matrices of repulsion, if it is asked for, and of exchange; see PySCF's."""
+        """Return the matrices of repulsion, if requested, and of exchange, as PySCF's `get_jk`."""
         if not with_k and omega is None and self._cderi is None and self._have_room():
             self.build()
         if not with_k or np.ndim(getattr(dm, "mo_coeff", ())) != np.ndim(dm):
@@ -90,9 +89,9 @@ def repulsion_and_exchange(
     ----------
     fitted : pyscf.df.DF
     density : (n_functions, n_functions) or (2, n_functions, n_functions) array
-        With its orbitals, as PySCF tags it.
+        Density matrix, tagged with its orbitals as by PySCF.
     with_repulsion : bool
-        Otherwise there is none.
+        If False, repulsion is None.
 
     Returns
     -------
@@ -121,10 +120,10 @@ def repulsion_and_exchange(
 
 
 def can_be_fitted(method: Any, density: Any) -> bool:
-    """Tell whether `gradient_of_repulsion` is for a mean field and its density.
+    """Return whether `gradient_of_repulsion` is applicable to a mean field and its density.
 
-    It is where all repulsion is fitted to independent functions, exact exchange is of one range and
-    has its orbitals, correlation is local, and the fits have room.
+    It needs repulsion and exchange fitted to independent functions, no range separation, no
+    nonlocal correlation, orbitals if there is exact exchange, and memory for the fits.
     """
     fitted = getattr(method, "with_df", None)
     if fitted is None or getattr(method, "only_dfj", False) or method.do_nlc():
@@ -144,10 +143,10 @@ def can_be_fitted(method: Any, density: Any) -> bool:
 
 
 def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
-    """Return the derivative of repulsion and exact exchange by the positions of the nuclei.
+    """Return the gradient of repulsion and exact exchange with respect to the nuclei.
 
     With fits ρ of the density and Y of products of occupied orbitals, and the repulsion V of
-    fitting functions, the energy is ½ ρᵀVρ − ½ a Σ YᵀVY for a share a of exact exchange.
+    fitting functions, the energy is ½ ρᵀVρ − ½ a Σ YᵀVY for a fraction a of exact exchange.
 
     Parameters
     ----------
@@ -155,7 +154,7 @@ def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
         Restricted or unrestricted; see `can_be_fitted`.
     mol : pyscf.gto.Mole
     density : (n_functions, n_functions) or (2, n_functions, n_functions) array
-        If there is exact exchange with its orbitals, as PySCF tags it.
+        Density matrix; with exact exchange, tagged with its orbitals as by PySCF.
 
     Returns
     -------
@@ -164,7 +163,7 @@ def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
     Raises
     ------
     LinAlgError
-        If the repulsion of fitting functions is not positive.
+        If the repulsion matrix of fitting functions is not positive definite.
     """
     share = method._numint.hybrid_coeff(method.xc, spin=mol.spin)
     aux = method.with_df.auxmol
@@ -193,13 +192,13 @@ def gradient_of_repulsion(method: Any, mol: Any, density: Any) -> np.ndarray:
 
 
 def _packed(densities: np.ndarray) -> np.ndarray:
-    """Return the lower triangles, what is beside the diagonal twice."""
+    """Return the lower triangles, with off-diagonal elements doubled."""
     packed: np.ndarray = lib.pack_tril(densities * (2 - np.eye(densities.shape[-1])))
     return packed
 
 
 def _occupied(density: Any) -> list[np.ndarray]:
-    """Return orbitals times the roots of their occupations, of each spin or once for both."""
+    """Return orbitals times the square roots of their occupations, for each spin or for both."""
     orbitals, occupations = np.asarray(density.mo_coeff), np.asarray(density.mo_occ)
     if orbitals.ndim == 2:
         orbitals, occupations = orbitals[None], occupations[None] / 2
@@ -218,13 +217,13 @@ def _fit_products(fitted: Any, root: np.ndarray, orbitals: np.ndarray) -> np.nda
 def _fit(
     fitted: Any, root: np.ndarray, contracted: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Return the fits of what rows of fitted integrals are contracted to, (n_fitting, n)."""
+    """Return the fits of contracted rows of the integrals, (n_fitting, n)."""
     rows = np.concatenate([contracted(part) for part in fitted.loop()])
     return solve_triangular(root, rows, lower=True, trans="T", overwrite_b=True)
 
 
 def _derivatives(mol: Any, aux: Any) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield integrals with the gradient of the last function, (3, n_fitting, n, n), in parts."""
+    """Yield derivatives of the integrals, (3, n_fitting, n, n), in blocks of fitting functions."""
     ends = aux.ao_loc
     most = max(AT_ONCE // (3 * 8 * mol.nao**2), int(np.diff(ends).max()))
     first = 0
@@ -237,6 +236,6 @@ def _derivatives(mol: Any, aux: Any) -> Iterator[tuple[slice, np.ndarray]]:
 
 
 def _by_atom(mol: Any, of_functions: np.ndarray) -> np.ndarray:
-    """Add up what the functions of each atom have."""
+    """Sum over the functions of each atom."""
     ends = mol.aoslice_by_atom()[:, 2:]
     return np.array([of_functions[first:last].sum(axis=0) for first, last in ends])

@@ -1,9 +1,9 @@
 """Integrals of exchange and correlation by PySCF, over compact blocks of the integration grid.
 
-PySCF takes all basis functions at all points. Here a block of neighbouring points has a molecule of
-its own, with the functions that matter there, and what PySCF makes of these is added up. That takes
-one core half the time with 15 heavy atoms, and less than a third of it with 27
-(`analysis/call_parts.py`). Densities are taken from orbitals where these are few for a block.
+PySCF evaluates all basis functions at all points. Here each block of neighbouring points has its
+own molecule, with the functions that are not negligible there, and PySCF's integrals over the
+blocks are summed (timings: `analysis/call_parts.py`). The density of a block is evaluated from
+orbitals if that takes fewer products than the density matrix.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ with loading_pyscf():
     from pyscf.dft.numint import NumInt
     from pyscf.grad import rks, uks
 
-POINTS = 2048  # of a block, at most
+POINTS = 2048  # per block, at most
 NEGLIGIBLE = 1e-9  # value of a basis function; energies change by less than 1e-10 Hartree
 
 
 class Block(NamedTuple):
-    """A part of the grid, and what matters there.
+    """A block of the grid with the basis functions that are not negligible there.
 
     Parameters
     ----------
     grid : types.SimpleNamespace
-        What PySCF reads of a grid.
+        Attributes that PySCF reads from a grid.
     mol : pyscf.gto.Mole
-        The molecule with these basis functions alone.
+        The molecule with only these basis functions.
     functions : (n,) array of int
-        Which they are.
+        Indices of these basis functions.
     """
 
     grid: SimpleNamespace
@@ -54,7 +54,7 @@ class BlockedNumInt(NumInt):
         self._blocks: list[Block] = []
 
     def nr_rks(self, *arguments: Any, **options: Any) -> Any:
-        """Return the number of electrons, their energy, and its potential matrix."""
+        """Return the number of electrons, the energy, and the matrix of the potential."""
         return self._add_up(super().nr_rks, *arguments, **options)
 
     def nr_uks(self, *arguments: Any, **options: Any) -> Any:
@@ -62,7 +62,7 @@ class BlockedNumInt(NumInt):
         return self._add_up(super().nr_uks, *arguments, **options)
 
     def get_vxc_slopes(self, mol: Any, grids: Any, xc_code: str, dms: np.ndarray) -> np.ndarray:
-        """Return the potential matrix of functions and their derivatives, as PySCF's `get_vxc`."""
+        """Return the potential between derivatives and functions, as PySCF's `get_vxc`."""
         whole = rks.get_vxc if np.ndim(dms) == 2 else uks.get_vxc
         (slopes,) = self._add_up(lambda *part: whole(self, *part)[1:], mol, grids, xc_code, dms)
         return slopes
@@ -77,7 +77,7 @@ class BlockedNumInt(NumInt):
         *arguments: Any,
         **options: Any,
     ) -> tuple[Any, ...]:
-        """Return the sums of what is integrated over each block; the last of it are matrices."""
+        """Sum the results of `integrate`, of which the last is a matrix, over the blocks."""
         plain, numbers, total = np.asarray(dms), [], None
         occupations = np.asarray(getattr(dms, "mo_occ", ()))
         occupied = np.flatnonzero(np.atleast_2d(occupations).any(axis=0))
@@ -85,7 +85,7 @@ class BlockedNumInt(NumInt):
         for block in self._blocks_of(mol, grids):
             pairs: Any = (..., *np.ix_(block.functions, block.functions))
             part = np.ascontiguousarray(plain[pairs])
-            if 0 < products < len(block.functions):  # fewer than with the density matrix
+            if 0 < products < len(block.functions):  # cheaper than with the density matrix
                 orbitals = np.asarray(dms.mo_coeff)[..., block.functions[:, None], occupied]
                 part = lib.tag_array(part, mo_coeff=orbitals, mo_occ=occupations[..., occupied])
             *found, matrices = integrate(
@@ -109,7 +109,7 @@ class BlockedNumInt(NumInt):
 
 
 def _split(coords: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
-    """Halve points across their longest extent until they are few."""
+    """Halve points along their longest extent until there are at most `POINTS` in each part."""
     if len(points) <= POINTS:
         return [points]
     axis = np.ptp(coords[points], axis=0).argmax()
@@ -119,7 +119,7 @@ def _split(coords: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
 
 
 def _points_of(grids: Any, points: np.ndarray | slice) -> SimpleNamespace:
-    """Return what PySCF reads of a grid, for some of its points."""
+    """Return the attributes that PySCF reads from a grid, for some of its points."""
     return SimpleNamespace(
         coords=grids.coords[points],
         weights=grids.weights[points],
@@ -140,13 +140,13 @@ def _block(mol: Any, grids: Any, points: np.ndarray) -> Block:
 
 
 def integrate_in_blocks(method: Any) -> Any:
-    """Let a mean field integrate its functional, and the gradient of it, block by block.
+    """Return a mean field that integrates its functional and gradient block by block.
 
     Parameters
     ----------
     method : pyscf.dft.rks.KohnShamDFT
-        Restricted or unrestricted; with density fitting, if it is to have that, and not yet
-        composite or in a solvent.
+        Restricted or unrestricted. Add density fitting before, composite corrections and a solvent
+        after.
     """
     method._numint = BlockedNumInt()
     return lib.set_class(method, (_InBlocks, method.__class__))
@@ -167,13 +167,13 @@ class _GradientsInBlocks:
     base: Any
     mol: Any
     grids: Any
-    auxbasis_response: bool  # of those with density fitting
+    auxbasis_response: bool  # with density fitting
 
     def get_veff(self, mol: Any = None, dm: np.ndarray | None = None) -> np.ndarray:
-        """Return PySCF's, whose own integration is over no points at all.
+        """Return PySCF's `get_veff`, with the functional integrated block by block.
 
-        Or the derivative of the functional's potential alone, with that of repulsion and exchange
-        by the positions of atoms in `aux`, where PySCF has what fitting functions add.
+        Where `can_be_fitted`, the matrix has the functional alone; the gradient of repulsion and
+        exchange is in its `aux`, which PySCF adds to the gradient of the atoms.
         """
         mol = self.mol if mol is None else mol
         dm = self.base.make_rdm1() if dm is None else dm
