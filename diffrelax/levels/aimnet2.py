@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
@@ -170,7 +171,9 @@ def _load(path: Path) -> torch.jit.ScriptModule:
             f"{path} is not the published file: its sha256 is {found}, expected {SHA256}. "
             'Reinstall it: pip install --force-reinstall "AcAuto3D==1.0.1"'
         )
-    network = torch.jit.load(BytesIO(content), map_location="cpu").eval()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated")
+        network = torch.jit.load(BytesIO(content), map_location="cpu").eval()
     for parameter in network.parameters():
         parameter.requires_grad_(False)  # only forces are needed
     return network
