@@ -9,6 +9,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from speedup_numbers import (
     NAMES,
     drug_molecules_table,
@@ -64,6 +65,7 @@ def measured_numbers(results: Path) -> dict[str, Any]:
             ),
             "new_level_table": only_table(results / "relax-reach-1" / "new_level.md"),
             "yardstick_table": yardstick_table(results / "yardsticks"),
+            "torsions_table": torsions_table(results / "relax-reach-3" / "torsions.json"),
             "opinions": opinion_numbers(results / "relax-reach-2" / "second_opinions.json"),
             "strained_table": strained_table(results / "strained_rings.json"),
             "strained_cautions": strained_cautions(results / "strained_rings.json"),
@@ -151,6 +153,19 @@ def _estimate(values: Sequence[float | None]) -> Estimate:
 def _interval(row: dict[str, Any], quantity: str, scale: float, digits: int) -> str:
     value, low, high = (row[k][quantity] * scale for k in ("median", "low", "high"))
     return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def torsions_table(file: Path) -> str:
+    """Return how many ends lie in the well of a torsion drive, and how far from its bottom."""
+    names = {"start": "start", **NAMES, "model": "`relax-reach-3`"}
+    rows = []
+    for way in ("start", "mmff94", "gfn2-xtb", "aimnet2", "model"):
+        ends = [end[way] for drive in _read(file)["drives"].values() for end in drive["ends"]]
+        inside = [abs(end["off"]) for end in ends if end["in_well"]]
+        off = (f"{np.quantile(inside, share):.1f}" for share in (0.5, 0.75, 0.9))
+        rows.append((names.get(way, way), f"{len(inside)} of {len(ends)}", *off))
+    header = ("", "in the well", "off its bottom, degrees: median", "75%", "90%")
+    return markdown_table(header, rows)
 
 
 def yardstick_table(folder: Path) -> str:
