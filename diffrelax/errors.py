@@ -18,7 +18,7 @@ class UnfinishedError(RuntimeError):
     """Work that could not be finished although the input is valid."""
 
 
-MACHINE_ERRORS = (OSError, MemoryError, ImportError)  # or the installation, not of a molecule
+MACHINE_ERRORS = (OSError, MemoryError, ImportError)  # not due to a single molecule
 
 
 def each_or_error(
@@ -54,7 +54,7 @@ def each_or_error(
 
 
 def error_inside(error: Exception) -> str:
-    """Return the reason of a molecule with an internal error."""
+    """Return the reason given for a molecule that failed with an internal error."""
     return f"internal error, {type(error).__name__}: {error}"
 
 

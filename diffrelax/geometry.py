@@ -1,4 +1,4 @@
-"""Errors of a geometry against a reference of the same molecule, from positions alone."""
+"""Errors of a geometry relative to a reference of the same molecule, from positions alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COVALENT_RADII = np.array([  # Å, from H to Cm (Cordero et al. 2008)
     2.00, 1.96, 1.90, 1.87, 1.80, 1.69,
 ])  # fmt: skip
 BOND_FACTOR = 1.25
-STRAIGHT = 0.17  # sine of an angle below which torsions are blurred
+STRAIGHT = 0.17  # sine of an angle; below it, torsions are ill-defined
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,9 @@ class GeometryErrors:
         Root mean square deviation after superposition, all atoms.
     bonds, angles : float, Å
         Mean absolute errors of the distances of bonded atoms, and of atoms bonded to a common
-        third (1-3 distances); NaN where there are none.
+        third (1-3 distances); NaN if there are none.
     torsions : float, degrees
-        Mean absolute error of the torsions about bonds, one for each bond; NaN where there are
-        none.
+        Mean absolute error of the torsions, one for each bond; NaN if there are none.
     """
 
     rmsd: float
@@ -44,7 +43,7 @@ class GeometryErrors:
 def geometry_errors(
     numbers: np.ndarray, positions: np.ndarray, reference: np.ndarray
 ) -> GeometryErrors:
-    """Compare a geometry with a reference; bonds are read from the reference's distances.
+    """Compare a geometry with a reference; bonds are found from distances in the reference.
 
     Parameters
     ----------
@@ -91,9 +90,9 @@ def rotation_onto(moving: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 
 def bond_matrix(numbers: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Return which atoms are bonded: closer than 1.25 times the sum of covalent radii.
+    """Return which atoms are bonded: those closer than 1.25 times the sum of covalent radii.
 
-    Heavier elements than curium have its radius.
+    Elements heavier than curium get its radius.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What bonds and GFN2-xTB tell of the end of a model."""
+"""Checks of relaxed geometries by their bond lengths and by GFN2-xTB."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from diffrelax.molecule.connectivity import skeleton
 from diffrelax.molecule.strained_rings import has_strained_ring
 from diffrelax.units import KCAL_PER_MOL
 
-REBONDED = 0.028  # Å, root mean square over three or more bonds
-RISE = 0.5  # kcal/mol, within which GFN2-xTB is no judge between geometries near a minimum
+REBONDED = 0.028  # Å, root mean square change of three or more bonds
+RISE = 0.5  # kcal/mol; GFN2-xTB does not rank geometries near a minimum more finely
 SPRING = 700.0  # kcal/mol/Å², about the force constant of a bond
-OWN_RISE = 1.5  # kcal/mol more above a minimum of GFN2-xTB itself: 98% of validation molecules
-STILL = 0.1  # eV/Å; no larger force is at a minimum of GFN2-xTB
-STEPS = 200  # of GFN2-xTB from an end
-STRAINED_RISE = 1.5  # kcal/mol more above a minimum; 2% of 300 validation molecules of QM9
-UNEVEN = 0.015  # Å; alike bonds of 2,742 validation minima differ by 0.0142 at most
+OWN_RISE = 1.5  # kcal/mol, added for starts at a minimum of GFN2-xTB: 98% of validation molecules
+STILL = 0.1  # eV/Å; largest force at a minimum of GFN2-xTB
+STEPS = 200  # of relaxations with GFN2-xTB
+STRAINED_RISE = 1.5  # kcal/mol, added for strain: 98% of 300 validation molecules of QM9
+UNEVEN = 0.015  # Å; equivalent bonds of 2,742 validation minima differ by 0.0142 at most
 
 
 def is_rebonded(start: Molecule, positions: np.ndarray) -> bool:
-    """Tell whether a relaxation moved double bonds, or could: no atom alone says where they are.
+    """Tell whether a relaxation moved double bonds, or may have, at charges beyond -1 and +1.
 
-    Force fields know how long conjugated bonds between carbons are, so those of few conjugated
-    systems change by more than `REBONDED`. In fulvalenes, pentalenes or the dianion of hydroquinone
-    the number of electrons decides, which the model has to guess from few molecules.
+    Force fields know the lengths of conjugated C-C bonds, so in few conjugated systems they change
+    by more than `REBONDED`. In fulvalenes, pentalenes or the dianion of hydroquinone, the number of
+    electrons decides where double bonds are, which the model learned from few molecules.
 
     Parameters
     ----------
     start : Molecule
-        At a geometry of a force field.
+        Start, at a force-field geometry.
     positions : (n_atoms, 3) array, Å
-        After the relaxation.
+        Relaxed geometry.
     """
     if abs(start.charge) > 1:
         return True
@@ -62,11 +62,11 @@ def is_rebonded(start: Molecule, positions: np.ndarray) -> bool:
 
 
 def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
-    """Say which conjugated bonds of carbon differ, though they are alike; empty if none do.
+    """Say which conjugated C-C bonds are equivalent but differ in length; empty if none do.
 
-    Alike are those that only a Lewis structure tells apart, by its double bonds and charges. Where
-    these are spread out, as in cyanine dyes and azulene, a force field keeps the ones of the start,
-    and so may a model.
+    Equivalent bonds differ only in the Lewis structure, by its double bonds and charges. Where
+    these are delocalised, as in cyanine dyes and azulene, a force field keeps the bond alternation
+    of the Lewis structure, and a model may keep it too.
     """
     mol = start.to_rdkit(stereo=False)
     pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in mol.GetBonds()]
@@ -93,10 +93,10 @@ def uneven_bonds(start: Molecule, positions: np.ndarray) -> str:
 
 
 def expected_rise(molecule: Molecule, level: str) -> float:
-    """Return how far GFN2-xTB may see a minimum of a level above a good start, kcal/mol.
+    """Return how far a minimum of a level may be above a good start by GFN2-xTB, kcal/mol.
 
-    Bonds differ from those of GFN2-xTB's minima as that level's do, and each is a spring. Where
-    the start is a minimum of GFN2-xTB itself, minima of any other level are above it.
+    Each bond is a spring, stretched by the typical difference of bond lengths between the level and
+    GFN2-xTB. `OWN_RISE` is added for a start that is itself a minimum of GFN2-xTB.
     """
     own = OWN_RISE if molecule.start == "given" and _is_still(molecule) else 0.0
     return RISE + own + len(molecule.bonds) * SPRING * from_gfn2(level) ** 2
@@ -111,7 +111,7 @@ def _is_still(molecule: Molecule) -> bool:
 
 
 def rise(start: Molecule, positions: np.ndarray) -> float:
-    """Return how far GFN2-xTB sees positions above a start, kcal/mol; NaN if it cannot tell."""
+    """Return the GFN2-xTB energy of positions relative to a start, kcal/mol; NaN if it fails."""
     try:
         calculator = get_calculator("gfn2-xtb", start)
         energies = []
@@ -124,7 +124,7 @@ def rise(start: Molecule, positions: np.ndarray) -> float:
 
 
 def second_opinion(start: Molecule, positions: np.ndarray, level: str) -> str:
-    """Say why GFN2-xTB prefers the start, where the model does not know what it does."""
+    """Say why GFN2-xTB prefers the start to the relaxed positions; empty if it does not."""
     above = rise(start, positions)
     if above <= expected_rise(start, level):
         return ""
@@ -134,9 +134,9 @@ def second_opinion(start: Molecule, positions: np.ndarray, level: str) -> str:
 
 
 def widened(error_bound: float, start: Molecule, positions: np.ndarray) -> float:
-    """Return an error bound that, for charges of −2 and +2, GFN2-xTB does not move an end beyond.
+    """Widen the error bound at charges beyond -1 and +1 to how far GFN2-xTB moves the geometry.
 
-    Groups of like charge turn away from each other, which other molecules of their size do not.
+    There, groups of like charge turn away from each other, which is rare in other molecules.
     """
     if abs(start.charge) < 2 or isnan(error_bound):
         return error_bound
@@ -145,26 +145,26 @@ def widened(error_bound: float, start: Molecule, positions: np.ndarray) -> float
 
 
 class Strain(NamedTuple):
-    """What GFN2-xTB says of a strained end: a caution, and the minimum that it prefers, if any."""
+    """Result of a check of strain: a caution, and the minimum of GFN2-xTB to return, if any."""
 
     caution: str = ""
     minimum: Molecule | None = None
 
 
 def strain(start: Molecule, positions: np.ndarray, level: str) -> Strain:
-    """Ask GFN2-xTB how far an end is above a minimum, where multiple bonds or arenes are strained.
+    """Check with GFN2-xTB how far a strained geometry is above a minimum.
 
-    They are where they are bent, or in a ring of few atoms. A model has seen few of these, and the
-    kinds of its atoms do not tell. A geometry that one gradient puts half as far above a minimum
-    (`height`) as it may be is relaxed with GFN2-xTB.
+    Strained are multiple bonds and arenes that are bent or in a small ring. They are rare in
+    training, and the environments of atoms do not show them. If the estimate from one gradient
+    (`height`) is above half of the limit, the geometry is relaxed with GFN2-xTB.
 
     Parameters
     ----------
     start : Molecule
     positions : (n_atoms, 3) array, Å
-        Of the end.
+        Relaxed geometry.
     level : str
-        Level of theory that the model relaxes to.
+        Level of theory of the minimum.
     """
     flat = flat_cumulene(start, positions)
     if not (
@@ -200,7 +200,7 @@ def strain(start: Molecule, positions: np.ndarray, level: str) -> Strain:
 def height(molecule: Molecule) -> float:
     """Estimate how far a geometry is above the nearest minimum of GFN2-xTB, kcal/mol.
 
-    From one gradient g and a model Hessian H: ½ gᵀH⁻¹g. NaN if GFN2-xTB fails.
+    The estimate is ½ gᵀH⁻¹g, with the gradient g and a model Hessian H. NaN if GFN2-xTB fails.
     """
     atoms = molecule.to_atoms()
     try:

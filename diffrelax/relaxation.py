@@ -61,39 +61,39 @@ class Relaxation:
     ----------
     name : str
     verdict : {"relaxed", "refused", "fell_back", "failed"}
-        Relaxed by the model; outside the model's domain, so not tried; tried, but the result was
-        not the same molecule, may be off by too much, or, where the model has hardly seen such
-        atoms or moved double bonds, is higher than the start by GFN2-xTB, so the start is returned,
-        or is strained and too far above a minimum of GFN2-xTB, so that is returned; or not
-        a molecule at all, or lost to an error inside.
+        ``relaxed`` by the model; ``refused`` as outside the model's domain; ``fell_back`` because
+        the model found no minimum, the relaxed geometry is a different molecule, is strained and
+        too far above a minimum of GFN2-xTB, may be off by more than ``max_error``, or is above the
+        start by GFN2-xTB (checked for unfamiliar atoms and moved double bonds); ``failed`` because
+        the input is not a molecule, or by an internal error.
     reason : str
-        Why it was not relaxed, or what to beware of; empty if there is nothing to say.
+        Why it was not relaxed, or what to beware of; may be empty.
     molecule : Molecule or None
-        At the relaxed geometry, or where the verdict is ``refused`` or ``fell_back`` at the start,
-        of strained ends at GFN2-xTB's minimum; None where it is ``failed``.
+        The relaxed geometry. If the verdict is ``refused`` or ``fell_back``, the start, or for
+        strained molecules the minimum of GFN2-xTB; None if it is ``failed``.
     start : Molecule or None
-        As read, or as embedded and relaxed by a force field.
+        The geometry as read, or as embedded and relaxed by a force field.
     noise_level : float, Å
-        Displacement of the start that the model assumed, for each coordinate: on the bridge the
-        typical one of force-field geometries; 0 where it saw nothing to correct. NaN without the
-        model.
+        Displacement of the start that the model assumed, per coordinate: on the bridge, the
+        typical one of force-field geometries; 0 if the start was left as it is. NaN if the model
+        was not applied.
     n_evaluations : int
-        Evaluations of the network.
+        Number of evaluations of the network.
     error_bound : float, Å
-        Aligned root mean square deviation from the minimum that nine in ten of the molecules like
-        those of training stay below, if they start in the basin of their minimum. A start that is
-        left as it is, or polished, has the bound of the model's own ends, from which the model
-        cannot tell it. NaN without the model, where it has no calibration at the level of theory,
-        where the noise level was given, where the model has hardly seen such atoms or bonds, where
-        alike bonds came out uneven, where the spin is doubtful, as of O2, where strain is doubtful,
-        and where the verdict is ``fell_back``.
+        Bound on the aligned root mean square deviation from the minimum: nine in ten molecules
+        like those of training stay below it, if they start in the basin of their minimum. A start
+        that is left as it is or only polished gets the bound of the model's relaxed geometries,
+        since the model cannot tell them apart. NaN if the model was not applied or has no
+        calibration at the level of theory, if a noise level was given, if the verdict is
+        ``fell_back``, and for unfamiliar atoms or bonds, uneven equivalent bonds, a doubtful spin
+        state (as of O2), possible strain, and molecules without torsions.
     level : str
-        Level of theory of the minimum, as the model spells it; empty without the model.
+        Level of theory of the minimum, as the model spells it; empty if it was not applied.
     time : Time
-        In the model, the batch's time over its molecules, and in judging the end; where several
-        batches go at once, of the thread.
+        Time of the batch divided by its number of molecules, plus the time of the checks; if
+        batches run in parallel, of one thread.
     error : Exception or None
-        The error inside, if there was one.
+        The internal error, if there was one.
     """
 
     name: str
@@ -115,9 +115,9 @@ class Relaxation:
 
     @property
     def atoms(self) -> ase.Atoms:
-        """The geometry as ASE atoms; ``info`` holds the verdict, and what there is of the others.
+        """The geometry as ASE atoms, with the verdict in ``info``.
 
-        These are ``reason``, ``model_level`` and ``error_bound``.
+        ``info`` also has ``reason``, ``model_level`` and ``error_bound``, if known.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class Relaxation:
 
 
 class Options(TypedDict, total=False):
-    """What `relax` takes by name."""
+    """Keyword arguments of `relax`."""
 
     level: str | Level | None
     noise_level: float | None
@@ -171,37 +171,35 @@ def relax(
 ) -> Relaxation | list[Relaxation]:
     """Relax one molecule or many with the relaxation phase of a diffusion model.
 
-    A SMILES is embedded and relaxed by a force field first, and then follows the whole schedule of
-    the model, if that is a force field that it was trained on. Coordinates are relaxed from where
-    they stand: the model reads how far they are from a minimum, and leaves them alone, follows the
-    last part of its schedule, or all of it from where a force field leads them. A model without a
-    calibration always follows all of it.
+    A SMILES is embedded and relaxed with a force field, then along the whole schedule of the model
+    if it was trained on geometries of that force field. For given coordinates, the model estimates
+    how far they are from a minimum, and leaves them as they are, follows the last part of its
+    schedule, or relaxes them with a cheap method first and follows the whole schedule. A model
+    without a calibration always follows the whole schedule.
 
     Parameters
     ----------
     inputs : str, Molecule, ase.Atoms, rdkit.Chem.Mol, path, or an iterable of these
-        A text is a SMILES or an InChI. One molecule gives one result. A path (`pathlib.Path`) or a
-        list, in which texts may name files too, gives a list of results, one for each molecule, in
-        the same order.
+        A string is a SMILES or an InChI. One molecule gives one result. A path (`pathlib.Path`) or
+        a list, in which strings may also name files, gives a list of results, one for each
+        molecule, in the same order.
     model : Model
         See :func:`diffrelax.load_model`.
     level : str or Level, optional
         Level of theory of the minimum, such as ``B3LYP-D3(BJ)/def2-SVP``, see
-        `diffrelax.levels.Level.parse`. Of those that the model has learned the nearest is taken; a
+        `diffrelax.levels.Level.parse`. The nearest level that the model has learned is used; a
         warning says what differs. Default: the model's own.
     noise_level : float, optional, Å
         Treat the start as a minimum with Gaussian noise of this standard deviation in each
-        coordinate, as suits geometries that were shaken. Default: as the model reads it.
+        coordinate, which suits randomly displaced geometries. Default: estimated by the model.
     max_error : float, Å
-        Fall back to the start where the bound on the error is larger, or there is none. Not asked
-        for by default: of 1,000 validation molecules of QM9, the bound of ``relax-qm9-2`` was
-        above 0.5 Å for 3%, and 93% of these were closer to their minimum than their start.
+        Fall back to the start if the error bound is larger, or there is none. Default: no limit.
     fast : bool
-        Begin at the force field's geometry, also where the model knows a better start.
+        Start from the force-field geometry, even if the model knows a better start.
     seed : int
-        Of the embedding of SMILES. The relaxation itself is deterministic.
+        Random seed for the embedding of SMILES. The relaxation itself is deterministic.
     workers : int
-        Number of processes that read and embed, see :func:`diffrelax.read_molecules`.
+        Number of processes that read and embed molecules, see :func:`diffrelax.read_molecules`.
     progress : bool
         Show a progress bar on standard error.
 
@@ -212,14 +210,13 @@ def relax(
     Raises
     ------
     ValueError
-        If ``inputs`` is a single molecule that cannot be read, or a text that names a file, if the
-        level is unknown, if
-        ``noise_level`` or ``max_error`` is out of range, or if ``max_error`` is given to
-        a model without a calibration or beside a noise level.
+        If ``inputs`` is a single molecule that cannot be read, or a string that names a file; if
+        the level is unknown; if ``noise_level`` or ``max_error`` is out of range; or if
+        ``max_error`` is given for a model without a calibration, or with a noise level.
     TypeError
-        If the model is not one that was loaded.
+        If the model is not a loaded model.
     Exception
-        An error inside that no molecule was spared.
+        The internal error, if all molecules failed with one.
     """
     if not isinstance(model, Model):
         raise TypeError(f"{model!r} is not a model: use load_model(...)")
@@ -259,7 +256,7 @@ def relax_molecules(
     fast: bool = False,
     progress: bool = False,
 ) -> list[Relaxation]:
-    """Relax molecules that have been read, one result for each, in their order.
+    """Relax molecules that have been read; return one result for each, in the same order.
 
     Parameters
     ----------
@@ -272,7 +269,7 @@ def relax_molecules(
     ------
     ValueError
         If the level is unknown, ``noise_level`` or ``max_error`` is out of range,
-        or ``max_error`` is given where nothing is known of errors.
+        or ``max_error`` is given without a calibration.
     """
     level = model.nearest_level(level).level
     schedule = choose_schedule(model, noise_level)
@@ -309,7 +306,7 @@ def relax_molecules(
 
 
 def _or_lost(name: str, work: Callable[[], Outcome]) -> Outcome | Relaxation:
-    """Do some work on a molecule, which is lost if it meets an error inside."""
+    """Return the result of ``work`` on a molecule, or a failed relaxation if it raises."""
     try:
         return work()
     except MACHINE_ERRORS:

@@ -1,4 +1,4 @@
-"""Batches of molecules through a model: which schedule and calibration, and positions out."""
+"""Relaxation of molecules in batches: choice of schedule and calibration, and positions."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
     ----------
     model : Model
     noise_level : float, optional, Å
-        First of Gaussian levels that fall by at most half each to the model's last one. Default:
-        the model's own schedule.
+        First of several Gaussian levels that fall to the model's last one, by at most half each.
+        Default: the model's own schedule.
 
     Raises
     ------
     ValueError
-        If the level is outside the range that the model was trained on, or if there is none and the
-        model was made to generate.
+        If the level is outside the range that the model was trained on, or if none is given for a
+        generating model.
     """
     if noise_level is None:
         if model.config.generation:
@@ -58,14 +58,14 @@ def choose_schedule(model: Model, noise_level: float | None) -> RelaxationSchedu
 def choose_calibration(
     model: Model, level: str, noise_level: float | None, max_error: float
 ) -> Calibration | None:
-    """Return what readings of the model mean at a level of theory that it has learned.
+    """Return the calibration of the model at a level of theory that it has learned.
 
-    None where it is not to read, or cannot.
+    None if a noise level is given, or if there is no calibration.
 
     Raises
     ------
     ValueError
-        If errors are to be bounded and are not known, or the bound is not positive.
+        If ``max_error`` is not positive, or is given without a calibration.
     """
     if not max_error > 0:
         raise InputError(f"max_error {max_error} Å: give a positive number")
@@ -82,12 +82,12 @@ def choose_calibration(
 
 
 def batch_size(n_atoms: int) -> int:
-    """Return how many molecules of a size go through the network at once."""
+    """Return how many molecules of a size are evaluated at once."""
     return max(1, PAIRS_IN_BATCH // n_atoms**2)
 
 
 def batches(molecules: Mapping[Any, Molecule]) -> Iterator[list[Any]]:
-    """Split the keys of molecules into batches of like size, the smallest molecules first."""
+    """Split the keys of molecules into batches of similar size, the smallest molecules first."""
     batch: list[Any] = []
     for key in sorted(molecules, key=lambda key: molecules[key].n_atoms):
         if batch and len(batch) >= batch_size(molecules[key].n_atoms):
@@ -105,23 +105,23 @@ def relax_batches(
     routes: Mapping[str, Route],
     calibration: Calibration | None,
 ) -> Generator[tuple[list[End | Exception], Time]]:
-    """Relax batches one after another, on a processor several at once, each in one thread.
+    """Relax batches one after another, or on a CPU several in parallel, each in one thread.
 
-    The network's products are too small to be divided among threads.
+    The network's matrix products are too small to be divided among threads.
 
     Parameters
     ----------
     starts : sequence of sequence of Molecule
-        Of each batch.
+        Molecules of each batch.
     model, level, routes, calibration
         See `relax_batch`.
 
     Yields
     ------
     list of End or Exception
-        An error inside in place of an end that it costs.
+        Result of each molecule, or the internal error that it failed with.
     Time
-        That it took; of its thread where there are several.
+        Time of the batch; of its thread if batches run in parallel.
     """
 
     def relax(batch: Sequence[Molecule]) -> list[End | Exception]:
@@ -142,13 +142,13 @@ def relax_batches(
         yield from pool.map(relax_in_time, starts)
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)  # a part of it is set for all threads
+        torch.set_num_threads(threads)  # the initializer changed it for all threads in part
 
 
 class End(NamedTuple):
-    """What a model makes of one molecule: positions, (n_atoms, 3), Å, and the rest as `Relaxed`.
+    """Result for one molecule: positions, (n_atoms, 3), Å, and the rest as in `Relaxed`.
 
-    ``start`` is where it began: as it was given, or relaxed at a cheap level of theory before.
+    ``start`` is the geometry given to the network: the input, maybe relaxed at a cheap level.
     """
 
     positions: np.ndarray
@@ -173,11 +173,11 @@ def relax_batch(
     molecules : sequence of Molecule
     model : Model
     level : str
-        One that the model has learned.
+        Level of theory that the model has learned.
     routes : mapping of str to Route
         See `diffrelax.models.starts.choose_routes`.
     calibration : Calibration, optional
-        Without it no start is read.
+        Without it, no start is read, see `relax_by_reading`.
     """
     known = tuple(routes)
     starts = first_starts(molecules, model, known)

@@ -1,4 +1,4 @@
-"""What to beware of in the relaxation of a molecule that a model covers."""
+"""Cautions about relaxations of molecules that a model covers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
 
 TURNING, PUCKERED = map(Chem.MolFromSmarts, ("[!D1]-!@[!D1]", "[^3]-@[^3]"))
-UNCONVERGED = " unconverged"  # what a start has behind the force field
+UNCONVERGED = " unconverged"  # suffix of the force field of a start
 
 
 def caution(start: Molecule, model: Model, level: str, error_bound: float) -> str:
-    """Say what to beware of in the relaxation of a molecule that is covered; empty if nothing.
+    """Say what to beware of in the relaxation of a covered molecule; empty if nothing.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
     level : str
         Level of theory of the minimum.
     error_bound : float, Å
-        NaN if none is told.
+        NaN if there is none.
     """
     cautions = list(filter(None, [not_learned_there(start, model, level)]))
     if _is_zwitterion(start):
@@ -59,9 +59,9 @@ def caution(start: Molecule, model: Model, level: str, error_bound: float) -> st
 
 
 def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
-    """Say what of a molecule the model has learned at other levels of theory alone.
+    """Say which features of a molecule the model has learned only at other levels of theory.
 
-    Empty if there is nothing, or if it is not known what was learned at which level.
+    Empty if there are none, or if it is not known what was learned at each level.
     """
     if (learned := model.config.learned.get(level)) is None:
         return ""
@@ -80,7 +80,7 @@ def not_learned_there(molecule: Molecule, model: Model, level: str) -> str:
 
 
 def _is_zwitterion(molecule: Molecule) -> bool:
-    """Tell whether a proton on nitrogen, phosphorus or sulfur could go to an anion elsewhere."""
+    """Tell whether a proton of a cationic atom could move to an anionic atom elsewhere."""
     charges = molecule.formal_charges
     joined = [(i, j) for bond in molecule.bonds for i, j in (bond[:2], bond[1::-1])]
     donors = {i for i, j in joined if charges[i] > 0 and molecule.numbers[j] == 1}
@@ -89,7 +89,7 @@ def _is_zwitterion(molecule: Molecule) -> bool:
 
 
 def _may_pass_a_proton_on(molecule: Molecule) -> bool:
-    """Tell whether a doubly charged anion has a proton on oxygen or nitrogen, which it may take."""
+    """Tell whether a molecule is a doubly charged anion with a proton on oxygen or nitrogen."""
     ends = ((molecule.numbers[i], molecule.numbers[j]) for i, j, _ in molecule.bonds)
     return molecule.charge < -1 and any({*map(int, pair)} in ({1, 8}, {1, 7}) for pair in ends)
 
@@ -101,7 +101,7 @@ def _has_conformers(molecule: Molecule) -> bool:
 
 
 def _odd_start(molecule: Molecule, model: Model) -> str:
-    """Say from which geometry a molecule started that the model was not trained on."""
+    """Describe the start of a molecule, of a kind that the model was not trained on."""
     level = molecule.start.removesuffix(UNCONVERGED)
     if level == "embedded":
         return "no force field has parameters for it, so its start is an unrelaxed embedding"

@@ -21,14 +21,14 @@ from diffrelax.molecule.environments import environments, in_words
 from diffrelax.molecule.force_fields import has_mmff94
 from diffrelax.molecule.stereo import isomeric_smiles
 
-ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # atoms of rings that have them without strain
+ROOM_FOR_TRIPLE, ROOM_AT_BRIDGEHEAD = 10, 8  # sizes of the smallest rings without strain
 COMPLEXED = Chem.MolFromSmarts(
     "[#21,#22,#23,#24,#25,#26,#27,#28,#29,#39,#40,#41,#42,#44,#45,#46,#77,#78]"
 )
 STRAINED = re.compile(r"\S+r[34] .*[:=#]\S+r[34]")  # a double bond within a ring of three or four
 FEWEST_STRAINED = 10  # molecules with such an atom; seven were too few for diazirines
-MOST_WITHOUT = 12  # atoms that molecules without a torsion have, all but a few
-FEWEST_MOLECULES = 5  # molecules with an atom that fills its molecule: fewer, a second opinion
+MOST_WITHOUT = 12  # atoms; larger molecules without a torsion are rare
+FEWEST_MOLECULES = 5  # with an environment that spans the molecule; for fewer, GFN2-xTB checks
 
 
 def outside_domain(molecule: Molecule, model: Model) -> str:
@@ -47,7 +47,7 @@ def outside_domain(molecule: Molecule, model: Model) -> str:
 
 
 def atom_limit(model: Model) -> int:
-    """Return how many atoms, hydrogens counted, the model is used for at most."""
+    """Return the largest number of atoms, with hydrogens, that the model is used for."""
     return max(model.config.limit, model.config.largest)
 
 
@@ -89,7 +89,7 @@ def outside_method(
 
 
 def _several_fragments(molecule: Molecule, charges: Collection[int]) -> str:
-    """Say of what a salt or a mixture consists, and what to give in its place."""
+    """Say what a salt or mixture consists of, and what to give instead; empty for a molecule."""
     if not molecule.bonds:
         return ""
     try:
@@ -106,11 +106,11 @@ def _several_fragments(molecule: Molecule, charges: Collection[int]) -> str:
 
 
 def _parents(fragments: Iterable[str], charges: Collection[int]) -> Iterator[str]:
-    """Yield the largest fragment as it is and without its charge, where a model takes that.
+    """Yield the largest fragment as it is and neutralised, if a model covers its charge.
 
-    None of a metal complex, such as ferrocene, whose ligands are another molecule.
+    Nothing for a metal complex, such as ferrocene, whose ligands are different molecules.
     """
-    from rdkit.Chem.MolStandardize import rdMolStandardize  # takes a tenth of a second
+    from rdkit.Chem.MolStandardize import rdMolStandardize  # slow to import
 
     known = [*filter(None, map(Chem.MolFromSmiles, fragments))]
     if any(mol.HasSubstructMatch(COMPLEXED) for mol in known):
@@ -138,19 +138,19 @@ def bond_kinds(molecule: Molecule) -> set[tuple[int, int]]:
 
 
 def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
-    """Say which atoms of a molecule are of a kind that the model has hardly seen; empty if none.
+    """Say which atoms have an environment that is rare in training; empty if none have.
 
-    A kind that fills the whole molecule is seen if that molecule has been: no other has it. Of
-    atoms at a double bond within a ring of three or four, `FEWEST_STRAINED` molecules are wanted,
-    whatever the model asks of others. A strained multiple bond in a larger ring, which no kind
-    tells, is seldom.
+    An environment that spans the whole molecule occurs in no other, so one training molecule is
+    enough. Atoms at a double bond in a ring of three or four need at least `FEWEST_STRAINED`
+    molecules. Strained multiple bonds in larger rings always count as rare, since environments do
+    not show them.
 
     Parameters
     ----------
     molecule : Molecule
     model : Model
     few : int
-        How many molecules have to have an atom of a kind that fills the whole molecule.
+        Number of training molecules required for an environment that spans the whole molecule.
     """
     if model.environments is None:
         return ""
@@ -175,7 +175,7 @@ def unfamiliar(molecule: Molecule, model: Model, few: int = 0) -> str:
 
 
 def _strained_bond(molecule: Molecule) -> str:
-    """Name a triple bond in a ring, or a double bond at a bridgehead, with too few atoms around."""
+    """Name a strained triple bond in a ring or double bond at a bridgehead; empty if none."""
     if all(order < 2 for *_, order in molecule.bonds):
         return ""
     mol = molecule.to_rdkit(stereo=False)
@@ -194,7 +194,7 @@ def _strained_bond(molecule: Molecule) -> str:
 
 
 def _trans_ring(mol: Chem.Mol, bridgehead: int, other: int) -> float:
-    """Return the size of the ring in which a double bond at a bridgehead is trans, the larger."""
+    """Return the size of the larger ring, in which a double bond at a bridgehead is trans."""
     bonds = Chem.GetAdjacencyMatrix(mol).astype(float)
     beside = set(np.flatnonzero(bonds[bridgehead]).tolist()) - {other}
     bonds[bridgehead] = bonds[:, bridgehead] = 0
@@ -203,9 +203,9 @@ def _trans_ring(mol: Chem.Mol, bridgehead: int, other: int) -> float:
 
 
 def knows_start(molecule: Molecule, model: Model) -> bool:
-    """Tell whether a model has learned from geometries of the level that a molecule is at.
+    """Tell whether a model was trained on starts from the level at which a molecule was relaxed.
 
-    Those of UFF stand in where MMFF94 has no parameters, in training as in embeddings.
+    UFF replaces MMFF94 for molecules without MMFF94 parameters, in training and in embeddings.
     """
     known = {*model.config.training.starts, *model.config.network.starts}
     if molecule.start == "uff" and "uff" not in known:
@@ -214,7 +214,7 @@ def knows_start(molecule: Molecule, model: Model) -> bool:
 
 
 def has_torsions(molecule: Molecule) -> bool:
-    """Tell molecules that have a torsion from the few small ones without, such as methane."""
+    """Tell whether a molecule has a torsion; methane and a few other small ones have none."""
     if molecule.n_atoms > MOST_WITHOUT:
         return True
     bonded = bond_matrix(molecule.numbers, molecule.positions)

@@ -45,14 +45,14 @@ class Model:
     denoiser : Denoiser
         In evaluation mode, without gradients, on ``device``.
     sha256 : str
-        Of the file of weights.
+        Checksum of the file of weights.
     step : int
-        Training steps behind the weights.
+        Number of training steps.
     environments : mapping of str to int, optional
-        Environments of atoms (see `diffrelax.molecule.environments`), each with the number of
-        molecules learned from that have it. None if they are not known.
+        Environments of atoms (see `diffrelax.molecule.environments`), each with its number of
+        training molecules. None if they are not known.
     references : tuple of Reference
-        Small molecules and where the network took them when it was written.
+        Small molecules, and the geometries to which the network relaxed them when it was saved.
     """
 
     config: ModelConfig
@@ -72,18 +72,18 @@ class Model:
 
     @cached_property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.denoiser.parameters()).device
 
     @cached_property
     def bonds(self) -> frozenset[tuple[int, int]]:
-        """Pairs of atomic numbers, the smaller first, whose bonds it has seen."""
+        """Pairs of atomic numbers, the smaller first, that are bonded in the training data."""
         return frozenset(self.config.bonds) | bonds_in(self.environments or ())
 
     def nearest_level(self, level: str | Level | None = None) -> Nearest:
         """Return the learned level whose minima are nearest to those of another, and what differs.
 
-        The model's own where none is nearer than others.
+        Of equally near levels, the model's own is preferred.
 
         Parameters
         ----------
@@ -93,8 +93,7 @@ class Model:
         Raises
         ------
         InputError
-            If a text names no method, or has an unknown name and is not a level that it has
-            learned.
+            If a string names no method, or has an unknown name and is not a learned level.
         """
         own = self.config.level
         own_first = sorted(self.config.levels, key=lambda one: one != own)
@@ -106,12 +105,12 @@ class Model:
         Returns
         -------
         float, Å
-            Largest distance of an atom from where it ended when the weights were written.
+            Largest distance of an atom from its position when the weights were saved.
 
         Raises
         ------
         ValueError
-            If they end elsewhere, so that the weights are damaged.
+            If the distance is too large, so that the weights are damaged.
         """
         found = deviation(self.denoiser, self.references, self.config.relaxation)
         if not found < TOLERANCE:
@@ -122,15 +121,14 @@ class Model:
         return found
 
     def context(self, charges: Sequence[int], level: str | None = None) -> Context:
-        """Return what the network needs to know of molecules beside their atoms.
+        """Return the inputs of the network besides the atoms.
 
         Parameters
         ----------
         charges : sequence of int
-            Of the molecules.
+            Total charge of each molecule.
         level : str, optional
-            One that it has learned. Default: its own.
-
+            Level of theory that the model has learned. Default: its own.
         """
         network = self.config.network
         place = network.levels.index(level or self.config.level) if network.levels else 0
@@ -139,11 +137,11 @@ class Model:
 
 
 def releases() -> dict[str, Path]:
-    """Return the released models that are installed: names, sorted, and their folders.
+    """Return the installed released models: their names, sorted, and folders.
 
-    They are inside the installed package, in ``models/`` of a source tree, or in a package that
-    has an entry point of the group ``diffrelax.models``. Each of these places has a file
-    ``SHA256SUMS`` that lists its releases; other folders there are not releases.
+    They are in the installed package, in ``models/`` of a source tree, or in a package with an
+    entry point of the group ``diffrelax.models``. Only folders that are listed in the file
+    ``SHA256SUMS`` there are releases.
     """
     return _releases_in([*_places(), *_other_places()])
 
@@ -154,7 +152,7 @@ def qm9_environments() -> Mapping[str, int]:
     Raises
     ------
     ValueError
-        If their file is missing or not the one of the release.
+        If their file is missing or differs from the released one.
     """
     for place in _places():
         path = place / QM9_ENVIRONMENTS
@@ -171,7 +169,7 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     ----------
     name : str or path
         ``relax-qm9-1``, or ``relax-qm9`` for the newest release of that name; ``default`` for the
-        release of diffrelax with the most elements, then levels of theory, then the newest; the
+        release of diffrelax with the most elements, then levels of theory, then the newest; a
         folder that ``diffrelax train`` wrote; or the path of a ``.safetensors`` file. Write ``./``
         before a folder that has the name of a release.
     device : str
@@ -180,12 +178,12 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
     Raises
     ------
     ValueError
-        If there is no such model, if the file is damaged, or if the device is not there.
+        If there is no such model, the file is damaged, or the device is not available.
 
     Warns
     -----
     UserWarning
-        If a file of your own has no checksum: its results have no error bounds then.
+        If a file of your own has no checksum; its results then have no error bounds.
     """
     check_device(device)
     own = own_weights(name)
@@ -228,7 +226,7 @@ def load_model(name: str | Path = DEFAULT, device: str = "cpu") -> Model:
 
 
 def own_weights(name: str | Path, home: Path = Path()) -> Path | None:
-    """Return the file of weights that a path from a folder names; None for that of a release."""
+    """Return the file of weights at a path relative to ``home``; None for a release."""
     path = home / name
     if path.is_dir() and (isinstance(name, Path) or not is_release(name)):
         return path / WEIGHTS
@@ -236,7 +234,7 @@ def own_weights(name: str | Path, home: Path = Path()) -> Path | None:
 
 
 def is_release(name: str) -> bool:
-    """Tell whether a name is that of a release, or means one."""
+    """Tell whether a name refers to a release."""
     return name == DEFAULT or bool(_matches(name))
 
 
@@ -250,9 +248,9 @@ def _find(name: str) -> Path:
 
 
 def _coverage(folder: Path) -> tuple[int, int, int]:
-    """Return the numbers of elements and of levels of a release, and of the release itself.
+    """Return the number of elements, number of levels of theory, and number of a release.
 
-    Zeros, if it makes molecules or is damaged.
+    Zeros if it generates molecules or is damaged.
     """
     try:
         config = ModelConfig.model_validate(read_metadata(folder / WEIGHTS)["config"])
@@ -264,7 +262,7 @@ def _coverage(folder: Path) -> tuple[int, int, int]:
 
 
 def _matches(name: str) -> list[Path]:
-    """Return the folders of the releases that a name means, the newest last."""
+    """Return the folders of the releases that a name refers to, the newest last."""
     return [folder for n, folder in releases().items() if name in (n, re.sub(r"-\d+$", "", n))]
 
 
@@ -283,7 +281,7 @@ def _verify(path: Path, sha256: str, file: str) -> None:
 
 
 def _without_checksum(model: Model, path: Path) -> Model:
-    """Return the model of a file without a checksum, whose bounds hold if it is a released file."""
+    """Return a model from a file without checksum; without error bounds unless it is released."""
     known = {file: sha for place in _places() for file, sha in _sums(place).items()}
     if model.sha256 in known.values():
         return model
@@ -310,7 +308,7 @@ def _references(folder: Path, name: str) -> tuple[Reference, ...]:
 
 
 def _places() -> list[Path]:
-    """Return the folders in which there may be releases: in the package, then in a source tree."""
+    """Return the folders that may hold releases: in the package, then in a source tree."""
     package = Path(__file__).parents[1]
     source = package.parent
     return [package / "released", *([source / "models"] * (source / "pyproject.toml").is_file())]
@@ -323,7 +321,7 @@ def _other_places() -> list[Path]:
 
 
 def _releases_in(places: Sequence[Path]) -> dict[str, Path]:
-    """Return the releases in folders; where two have the same name, that of the first folder."""
+    """Return the releases in folders; of two with the same name, that of the first folder."""
     files = [place / file for place in reversed(places) for file in _sums(place)]
     weights = [file for file in files if file.name == WEIGHTS and file.is_file()]
     found = {file.parent.name: file.parent for file in weights}
@@ -331,7 +329,7 @@ def _releases_in(places: Sequence[Path]) -> dict[str, Path]:
 
 
 def _sums(folder: Path) -> dict[str, str]:
-    """Return the files that were released in a folder, and the sha256 of each."""
+    """Return the released files of a folder, each with its sha256."""
     sums = folder / SUMS
     lines = sums.read_text(encoding="utf-8").splitlines() if sums.is_file() else []
     return {file: sha256 for sha256, _, file in (line.partition("  ") for line in lines)}

@@ -1,4 +1,4 @@
-"""Starts of a model: cheap minima that molecules are taken to before its network moves them."""
+"""Starts of a model: minima at cheap levels of theory, from which its network relaxes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffrelax.molecule.held_torsions import turned_torsions
 
 FMAX = 0.01  # eV/Å
 AS_IT_IS = RelaxationSchedule(bridge=(), polish=())
-STANDS_FOR = {"aimnet2": AIMNet2.stands_for}  # a level of theory whose minima are taken from it
+STANDS_FOR = {"aimnet2": AIMNet2.stands_for}  # the level for which its minima are returned
 
 
 def choose_routes(
@@ -30,25 +30,25 @@ def choose_routes(
     *,
     fast: bool = False,
 ) -> dict[str, Route]:
-    """Return how a model relaxes to a level of theory, from each level of starts, the best last.
+    """Return the route of a model to a level of theory from each level of starts, the best last.
 
-    Those of which too few were there at this level to tell what errors they lead to are left out.
+    Levels of starts without a calibrated error bound at this level of theory are left out.
 
     Parameters
     ----------
     model : Model
     level : str
-        One that the model has learned.
+        Level of theory that the model has learned.
     schedule : RelaxationSchedule
-        That of the model, or another, which is followed from anywhere.
+        The model's own, or another one, which is then followed from all starts.
     calibration : Calibration, optional
     fast : bool
-        Begin at force-field geometries, even if the model knows better starts.
+        Start from force-field geometries, even if the model knows better starts.
 
     Warns
     -----
     UserWarning
-        If a level of starts is not installed or damaged; it is left out.
+        If the method of a level of starts is not installed or damaged; it is left out.
     """
     first, *others = model.config.network.starts
     found = {first: Route(schedule, calibration.after_schedule if calibration else None)}
@@ -69,9 +69,9 @@ def choose_routes(
 
 
 def place_of_start(molecule: Molecule, model: Model, starts: Sequence[str]) -> int:
-    """Return the place among levels of starts of the one that a geometry is a minimum of.
+    """Return the index of the level of starts at which a geometry was relaxed.
 
-    -1 where it is of none, so that it is not known how far it is off.
+    -1 if it is none of these, so that its distance from a minimum is unknown.
     """
     if molecule.start in starts:
         return starts.index(molecule.start)
@@ -79,9 +79,9 @@ def place_of_start(molecule: Molecule, model: Model, starts: Sequence[str]) -> i
 
 
 def lowered(molecules: Sequence[Molecule], starts: Sequence[str]) -> list[Molecule]:
-    """Relax molecules at the last of some levels of starts.
+    """Relax molecules at the last of several levels of starts.
 
-    Those that it does not cover, or that it turns into other molecules, stay as they are.
+    Molecules whose relaxation fails, or gives a different molecule, are returned unchanged.
     """
     if len(starts) == 1 or not molecules:
         return list(molecules)
@@ -95,7 +95,7 @@ def lowered(molecules: Sequence[Molecule], starts: Sequence[str]) -> list[Molecu
 def first_starts(
     molecules: Sequence[Molecule], model: Model, starts: Sequence[str]
 ) -> list[Molecule]:
-    """Take embedded molecules to the best start; those that are there, and others, stay."""
+    """Relax molecules from lower levels of starts at the best one; return others unchanged."""
     found, best = list(molecules), len(starts) - 1
     chosen = [i for i, m in enumerate(found) if 0 <= place_of_start(m, model, starts) < best]
     for i, end in zip(chosen, lowered([found[i] for i in chosen], starts), strict=True):
@@ -104,10 +104,10 @@ def first_starts(
 
 
 def settled(molecules: Sequence[Molecule], model: Model, starts: Sequence[str]) -> list[Molecule]:
-    """Lead geometries that are not at a minimum to where a model can begin.
+    """Relax geometries that are not at a minimum to starts that a model knows.
 
-    By way of a force field if the best start cannot be reached at once, or has a group twisted out
-    of conjugation, which AIMNet2 may leave as it is.
+    They are relaxed with a force field first if the best level of starts fails, or if a group is
+    twisted out of conjugation, which AIMNet2 may not correct.
     """
     found = list(molecules)
     direct = [i for i, m in enumerate(molecules) if not any(turned_torsions(m.to_rdkit()))]

@@ -1,10 +1,10 @@
-"""Places of high symmetry, at which an equivariant network has no direction to tell of.
+"""Highly symmetric molecules, such as CH4, CF4 or PF6-.
 
-Where one atom is bonded to four or more of a kind and these to it alone, as in CH4, CF4 or PF6-,
-all features but scalars vanish on it. No geometry with noise has that, so the network has learned
-nothing of it, and what it makes of such a start hangs on how numbers are rounded. A definite
-displacement leads the start to where it knows its way, and the end is averaged over the symmetry
-that it nearly has, so that bonds are even and no orientation differs from another.
+If one atom is bonded to four or more atoms of one element, and these only to it, all features of an
+equivariant network except scalars vanish on it. Geometries with noise never have this symmetry, so
+the network has not learned it, and its output for such a start depends on rounding. A small
+displacement therefore breaks the symmetry of the start, and the relaxed geometry is averaged over
+its approximate symmetry, so that bonds are equal and the orientation does not matter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SAME = 0.05  # Å
 
 
 def centre_of_alike(molecule: Molecule) -> int | None:
-    """Return the atom to which all others are bonded, four to six of one kind; None if none is."""
+    """Return the atom that is bonded to all others, four to six of one element, or None."""
     ligands = molecule.n_atoms - 1
     if ligands not in ALIKE or len(molecule.bonds) != ligands:
         return None
@@ -32,7 +32,7 @@ def centre_of_alike(molecule: Molecule) -> int | None:
 
 
 def without_symmetry(molecule: Molecule) -> np.ndarray:
-    """Return the positions, (n_atoms, 3), Å, of what has such a centre one bond stretched a bit."""
+    """Return the positions, (n_atoms, 3), Å, with one bond stretched if there is such a centre."""
     centre, positions = centre_of_alike(molecule), molecule.positions.copy()
     if centre is not None:
         ligand = 0 if centre else 1
@@ -42,13 +42,14 @@ def without_symmetry(molecule: Molecule) -> np.ndarray:
 
 
 def with_symmetry(molecule: Molecule, end: np.ndarray) -> np.ndarray:
-    """Average an end over the symmetry that it nearly has, if there is such a centre.
+    """Average a relaxed geometry over its approximate symmetry, if there is such a centre.
 
     Parameters
     ----------
     molecule : Molecule
-        At any positions.
+        Its positions are not used.
     end : (n_atoms, 3) array, Å
+        Relaxed geometry.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def with_symmetry(molecule: Molecule, end: np.ndarray) -> np.ndarray:
     for order in permutations(np.delete(np.arange(len(end)), centre)):
         mapped = np.insert(order, centre, centre)
         u, _, vt = np.linalg.svd(known[mapped].T @ known)
-        image = known[mapped] @ u @ vt  # turned, or a mirror image
+        image = known[mapped] @ u @ vt  # rotated or mirrored
         if np.sqrt(((image - known) ** 2).sum(axis=1).mean()) < SAME:
             images.append(image)
     return np.mean(images, axis=0) + middle
