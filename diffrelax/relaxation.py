@@ -28,6 +28,7 @@ from diffrelax.judgement import (
     widened,
 )
 from diffrelax.levels.level import Level
+from diffrelax.levels.names import spelt
 from diffrelax.models.batches import (
     End,
     batches,
@@ -363,7 +364,7 @@ def _judge(start: Molecule, end: End, model: Model, level: str, max_error: float
     result = replace(result, error_bound=bound)
     reasons = [odd, strange, uneven, strained.caution, caution(end.start, model, level, bound)]
     if end.start is not start:
-        reasons.append(f"far from a minimum: relaxed with {end.start.start.upper()} first")
+        reasons.append(f"far from a minimum: relaxed with {spelt(end.start.start)} first")
     if end.noise_level > 0 or end.start is not start:
         result = replace(result, molecule=start.with_positions(end.positions, start="diffusion"))
     elif start is given:

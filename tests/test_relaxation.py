@@ -723,7 +723,7 @@ def test_coordinates_that_are_at_no_minimum_are_taken_to_the_best_start(from_aim
     result = dr.relax(given, model)
     (minimum,) = relax_many([given], "aimnet2", fmax=0.01)
     np.testing.assert_allclose(result.molecule.positions, minimum.positions, atol=1e-3)
-    assert result.start is given and "relaxed with AIMNET2 first" in result.reason
+    assert result.start is given and "relaxed with AIMNet2 first" in result.reason
 
 
 def test_a_molecule_at_the_best_start_is_not_taken_there_again(from_aimnet2, monkeypatch):

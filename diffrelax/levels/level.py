@@ -17,6 +17,7 @@ from diffrelax.levels.names import (
     letters,
     spell_basis,
     spell_method,
+    spelt,
     suggest_basis,
     suggest_method,
 )
@@ -200,7 +201,7 @@ def _read(text: str) -> Level:
 def _split(name: str) -> tuple[str, str]:
     """Split a name such as ``B3LYP-D3(BJ)`` into method and dispersion."""
     if is_composite(name):
-        return spell_method(name) or name, ""
+        return spelt(name), ""
     plain = letters(name)
     if found := re.fullmatch(r"b97(g?d\d.*)", plain):  # B97-D3 is B97-D with another correction
         return "B97-D", _correction(found[1])
@@ -209,7 +210,7 @@ def _split(name: str) -> tuple[str, str]:
     if method := spell_method(name):
         return method, ""
     if found := CORRECTED.fullmatch(name):
-        return spell_method(found[1]) or found[1], _correction(found[2])
+        return spelt(found[1]), _correction(found[2])
     return name, ""
 
 

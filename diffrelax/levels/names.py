@@ -67,6 +67,11 @@ def spell_method(name: str) -> str | None:
     return None
 
 
+def spelt(name: str) -> str:
+    """Return a method as chemists write it, and a name that is not a common one unchanged."""
+    return spell_method(name) or name
+
+
 def spell_basis(name: str) -> str:
     """Return a basis set as chemists write it, such as ``6-31G*`` for ``6-31g(d)``."""
     plain = letters(name)

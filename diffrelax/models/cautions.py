@@ -7,6 +7,7 @@ from math import isnan
 from ase.data import chemical_symbols
 from rdkit import Chem
 
+from diffrelax.levels.names import spelt
 from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -106,6 +107,6 @@ def _odd_start(molecule: Molecule, model: Model) -> str:
     if level == "embedded":
         return "no force field has parameters for it, so its start is an unrelaxed embedding"
     if molecule.start.endswith(UNCONVERGED):
-        return f"{level.upper()} did not converge for its start"
-    learned = " and ".join(start.upper() for start in model.config.training.starts)
-    return f"its start was relaxed with {level.upper()}, but those in training with {learned}"
+        return f"{spelt(level)} did not converge for its start"
+    learned = " and ".join(spelt(start) for start in model.config.training.starts)
+    return f"its start was relaxed with {spelt(level)}, but those in training with {learned}"

@@ -11,6 +11,7 @@ from diffrelax.errors import InputError
 from diffrelax.levels.aimnet2 import AIMNet2
 from diffrelax.levels.batch import relax_many
 from diffrelax.levels.calculators import check_installed
+from diffrelax.levels.names import spelt
 from diffrelax.models.domain import knows_start
 from diffrelax.models.release import Model
 from diffrelax.molecule import Molecule
@@ -62,7 +63,7 @@ def choose_routes(
         try:
             check_installed(start)
         except InputError as error:
-            warnings.warn(f"{error}. Until then, molecules start at {first.upper()}", stacklevel=2)
+            warnings.warn(f"{error}. Until then, molecules start at {spelt(first)}", stacklevel=2)
             continue
         found[start] = Route(AS_IT_IS if own else model.config.schedule(start), bound)
     return found
