@@ -26,7 +26,7 @@ def centre_of_alike(molecule: Molecule) -> int | None:
     if ligands not in ALIKE or len(molecule.bonds) != ligands:
         return None
     counts = np.bincount([atom for bond in molecule.bonds for atom in bond[:2]])
-    centre = int(counts.argmax())
+    centre = int(np.argmax(counts))
     alike = len(set(np.delete(molecule.numbers, centre).tolist())) == 1
     return centre if alike and counts[centre] == ligands else None
 

@@ -95,8 +95,8 @@ def _mappings(numbers: np.ndarray, moving: np.ndarray, fixed: np.ndarray) -> set
 
 def _candidates(numbers: np.ndarray, moving: np.ndarray, fixed: np.ndarray) -> Iterator[Rotation]:
     radii, places = np.linalg.norm(moving, axis=1), np.linalg.norm(fixed, axis=1)
-    i = radii.argmax()
-    j = np.linalg.norm(np.cross(moving[i], moving), axis=1).argmax()
+    i = np.argmax(radii)
+    j = np.argmax(np.linalg.norm(np.cross(moving[i], moving), axis=1))
     first, second = (
         (numbers == numbers[atom]) & (np.abs(places - radii[atom]) < SLACK) for atom in (i, j)
     )

@@ -112,7 +112,7 @@ def _split(coords: np.ndarray, points: np.ndarray) -> list[np.ndarray]:
     """Halve points along their longest extent until there are at most `POINTS` in each part."""
     if len(points) <= POINTS:
         return [points]
-    axis = np.ptp(coords[points], axis=0).argmax()
+    axis = int(np.argmax(np.ptp(coords[points], axis=0)))
     points = points[np.argsort(coords[points, axis], kind="stable")]
     half = len(points) // 2
     return _split(coords, points[:half]) + _split(coords, points[half:])

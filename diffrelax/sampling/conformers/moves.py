@@ -66,4 +66,4 @@ def kick(positions: np.ndarray, modes: np.ndarray, rng: np.random.Generator) -> 
     """
     step = np.tensordot(rng.normal(size=len(modes)), modes, axes=1)
     step -= step.mean(axis=0)
-    return positions + step * rng.uniform(*KICK) / np.linalg.norm(step, axis=1).max()
+    return positions + step * rng.uniform(*KICK) / np.max(np.linalg.norm(step, axis=1))
