@@ -1,4 +1,4 @@
-"""The denoiser: a network with preconditioning, told how far a geometry is from its minimum."""
+"""The denoiser: a preconditioned network, conditioned on the noise level."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DenoiserConfig(Entries):
         Standard deviation, for each coordinate, of the displacement from a minimum to its
         force-field geometry: the noise level at the far end of the bridge.
     sigma_starts : dict of str to float, Å
-        The same of starts of the network that lie nearer or further than those of a force field.
+        The same for other starts of the network, which are closer or further than force fields.
     """
 
     sigma_min: float = Field(default=0.004, gt=0, allow_inf_nan=False)
@@ -51,13 +51,13 @@ class DenoiserConfig(Entries):
 class Denoiser(nn.Module):
     """Estimate the minimum from a displaced geometry (Karras et al. 2022, eq. 7).
 
-    Two kinds of displacement are known: Gaussian noise, labelled by its standard deviation, and
+    There are two kinds of displacement: Gaussian noise, labelled by its standard deviation, and
     the bridge, a fraction of the displacement of a force-field geometry, labelled by that fraction
-    of its typical size over all molecules.
+    of the typical displacement over all molecules.
 
     With c_skip → 1 and c_out → σ for σ much smaller than σ_data, the network predicts the
-    displacement in units of its standard deviation. It sees positions in Å at low noise, shrunk
-    to the size of a molecule at high noise.
+    displacement in units of its standard deviation. Its inputs are positions in Å at low noise,
+    and are scaled down to the size of a molecule at high noise.
     """
 
     noise_levels: Tensor
@@ -90,9 +90,9 @@ class Denoiser(nn.Module):
             Atomic numbers, 0 where there is no atom.
         positions : (n_molecules, n_atoms, 3) tensor, Å
         sigma : (n_molecules,) tensor, Å
-            Label of the displacement: its standard deviation, or typical size, per coordinate.
+            Label of the displacement: its standard deviation or typical size per coordinate.
         bridge : (n_molecules,) bool tensor
-            True where the displacement is that of a force field, false where it is noise.
+            True if the displacement is that of a force field, false if it is noise.
         context : Context, optional
             Default: neutral molecules at the only level of theory.
 
@@ -106,11 +106,11 @@ class Denoiser(nn.Module):
         return self._denoise(scalars, positions, sigma, bridge, real, context)[0]
 
     def known_start(self, start: Tensor) -> Tensor:
-        """Return places of starts, with the first in place of those that the network lacks."""
+        """Return indices of starts, with 0 in place of those that the network lacks."""
         return torch.where(start < len(self.sigma_starts), start, 0)
 
     def begin_as(self, base: Denoiser) -> None:
-        """Take the weights of a denoiser of the same shape whose network may know less.
+        """Copy the weights of a denoiser of the same shape, whose network may know less.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Denoiser(nn.Module):
         real: Tensor,
         context: Context | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the estimated minimum and the features behind it."""
+        """Return the estimated minimum and the features of the network."""
         centred = centre(positions, real)
         scale = sigma[:, None, None]
         ratio = (scale / self.config.sigma_data).square()

@@ -1,4 +1,4 @@
-"""Generation on tensors: positions and elements from noise."""
+"""Generation of molecules (positions and elements) from noise, on tensors."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from diffrelax.diffusion.joint import GenerationConfig, JointDenoiser
 from diffrelax.diffusion.samplers import sample_stochastic
 from diffrelax.network.network import centre
 
-# (noise level in Å, which molecules, noisy positions, estimated ones, probabilities of elements)
+# (noise level in Å, indices of molecules, noisy and estimated positions, element probabilities)
 Observer = Callable[[float, Tensor, Tensor, Tensor, Tensor], None]
-# (elements, logarithms of their probabilities for each atom, positions in Å) -> atomic numbers
+# (elements, their log probabilities for each atom, positions in Å) -> atomic numbers
 Settle = Callable[[Sequence[int], np.ndarray, np.ndarray], np.ndarray | None]
-# (atomic numbers, positions in Å) -> positions in Å, of a batch
+# (atomic numbers, positions in Å) -> positions in Å, for a batch
 Relax = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -31,22 +31,22 @@ def generate_positions(
     relax: Relax | None = None,
     observe: Observer | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Draw molecules by the reverse diffusion.
+    """Sample molecules by reverse diffusion.
 
     Parameters
     ----------
     denoiser : JointDenoiser
     sizes : (n_molecules,) int tensor
-        Numbers of atoms.
+        Number of atoms of each molecule.
     settings : GenerationConfig
     generator : torch.Generator
-        On the processor, so that a seed gives the same molecules on every device.
+        On the CPU, so that a seed gives the same molecules on every device.
     settle : callable, optional
-        Chooses the elements of a molecule at the level ``settle_at``, and they stay; where it finds
-        none, the molecule goes back to the level ``restart_at``. Without it, the elements are those
-        that are most probable at the end.
+        Chooses the final elements of a molecule at the level ``settle_at``. If it returns None, the
+        molecule returns to the level ``restart_at``. Default: the elements that are most probable
+        at the end.
     relax : callable, optional
-        Takes over at the level ``settle_at``, from the estimated minimum.
+        Relaxes the minima that are estimated at the level ``settle_at``; replaces the levels below.
     observe : callable, optional
         Called at each level as ``observe(sigma, which, positions, estimate, probabilities)``.
 
@@ -75,15 +75,15 @@ def generate_positions(
 
 
 def split(levels: Sequence[float], at: float) -> tuple[Sequence[float], Sequence[float]]:
-    """Split falling levels into those above one and the rest."""
+    """Split decreasing levels into those above ``at`` and the rest."""
     above = sum(level > at for level in levels)
     return levels[:above], levels[above:]
 
 
 class _Chain:
-    """Molecules on their way down the noise levels.
+    """Reverse diffusion of a batch of molecules.
 
-    The state of a molecule has the positions of its atoms and the coordinates of their elements,
+    The state of a molecule consists of the positions and the element coordinates of its atoms,
     (n_atoms, 3 + n_elements), Å.
     """
 
@@ -104,7 +104,7 @@ class _Chain:
         self._observe = observe
 
     def begin(self, level: float) -> Tensor:
-        """Draw noise, as large as noisy molecules are."""
+        """Draw noise with the variance of noisy molecules."""
         highest = (level**2 + self._denoiser.config.sigma_data**2) ** 0.5
         return highest * self._noise(self._real)
 
@@ -113,7 +113,7 @@ class _Chain:
         return state + (higher**2 - level**2) ** 0.5 * self._noise(self._real[which])
 
     def descend(self, state: Tensor, which: Tensor, levels: Sequence[float], end: float) -> Tensor:
-        """Sample the reverse diffusion of some molecules, through levels to the one at its end."""
+        """Sample the reverse diffusion of some molecules along levels, down to ``end``."""
         real = self._real[which]
 
         def denoise(state: Tensor, sigma: float) -> Tensor:
@@ -125,7 +125,7 @@ class _Chain:
         return sample_stochastic(denoise, state, levels, lambda _: self._noise(real), end)
 
     def settle(self, state: Tensor, which: Tensor, level: float, choose: Settle) -> Tensor:
-        """Choose the elements of some molecules; return those for which there are none."""
+        """Choose the elements of some molecules; return those for which none were found."""
         estimate, logits = self._denoise(state, which, level)
         numbers = self._denoiser.network.elements
         left = []
@@ -143,16 +143,16 @@ class _Chain:
         return which[left]
 
     def estimate(self, state: Tensor, level: float) -> tuple[Tensor, Tensor]:
-        """Return the elements of all molecules, and their estimated minima."""
+        """Return the elements and the estimated minima of all molecules."""
         positions, probabilities = self._clean(state, self.all, level)
         return self.read(torch.cat([positions, probabilities], -1))
 
     def read(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return elements and positions at the end."""
+        """Return the elements and positions of a state."""
         return self._elements[state[..., 3:].argmax(-1)] * self._real, state[..., :3]
 
     def _clean(self, state: Tensor, which: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
-        """Estimate minima, and probabilities of elements: one where they have settled."""
+        """Estimate minima and element probabilities (one-hot for elements already chosen)."""
         estimate, logits = self._denoise(state, which, sigma)
         probabilities = logits.softmax(-1) * self._real[which][..., None]
         settled = self._settled[which]

@@ -16,23 +16,23 @@ from diffrelax.network.network import Context
 
 
 class GenerationConfig(Entries):
-    """How molecules come out of noise.
+    """Settings of the generation of molecules from noise.
 
     Attributes
     ----------
     sizes : dict of int to int
-        How many molecules of each number of atoms the data hold.
+        Number of molecules in the data for each number of atoms.
     element_scale : float, Å
-        Length that stands for the presence of an element, beside positions in Å: the smaller, the
-        later the elements settle (Hoogeboom et al. 2022 take 0.25).
+        Scale of the one-hot element coordinates relative to positions in Å. The smaller it is, the
+        later the elements are determined (Hoogeboom et al. 2022 use 0.25).
     n_levels : int
-        Noise levels from the highest to the lowest, each one evaluation of the network.
+        Number of noise levels, with one evaluation of the network each.
     settle_at : float, Å
-        Level at which elements are chosen that satisfy all valences.
+        Noise level at which elements are chosen that satisfy all valences.
     restart_at : float, Å
-        Level to which a molecule goes back for which there are none; above ``settle_at``.
+        Noise level, above ``settle_at``, to which a molecule returns if there are no such elements.
     restarts : int
-        How often it may.
+        Maximum number of restarts.
     """
 
     sizes: Annotated[dict[PositiveInt, PositiveInt], Field(min_length=1)]
@@ -43,17 +43,17 @@ class GenerationConfig(Entries):
     restarts: int = Field(default=4, ge=0)
 
     def levels(self, scales: DenoiserConfig) -> list[float]:
-        """List the falling noise levels of a denoiser, Å."""
+        """Return the decreasing noise levels for a denoiser, Å."""
         return np.geomspace(scales.sigma_max, scales.sigma_min, self.n_levels).tolist()
 
 
 class JointDenoiser(Denoiser):
     """Estimate positions and elements from noisy ones.
 
-    The elements of an atom are one coordinate each, ``element_scale`` for the element that it is
-    and 0 for the others, and take the same Gaussian noise as the positions. Their noise alone
-    gives each element a likelihood; the network adds the logarithm of what the surroundings say,
-    so its share vanishes as the noise does, and the probabilities are a posterior (Bayes).
+    An atom has one coordinate per element: ``element_scale`` for its own element and 0 for the
+    others. They are given the same Gaussian noise as the positions. The noisy coordinates define a
+    likelihood of each element. The network adds a log prior from the surroundings of the atom,
+    which matters less at low noise, so that the probabilities are a posterior (Bayes).
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class JointDenoiser(Denoiser):
         bridge: Tensor,
         context: Context | None = None,
     ) -> Tensor:
-        """Estimate the minimum of atoms whose elements are known; bridge and context mean nothing.
+        """Estimate the minimum for known elements; bridge and context are ignored.
 
         Parameters and result are those of :meth:`Denoiser.forward`.
         """
         return self.joint(positions, self.encode(numbers), sigma, numbers > 0)[0]
 
     def begin_as(self, base: Denoiser) -> None:
-        """Take the weights of a denoiser of the same shape; it knows the same elements."""
+        """Copy the weights of a denoiser of the same shape and with the same elements."""
         self.load_state_dict(base.state_dict())
 
     def joint(
@@ -95,16 +95,16 @@ class JointDenoiser(Denoiser):
         ----------
         positions : (n_molecules, n_atoms, 3) tensor, Å
         species : (n_molecules, n_atoms, n_elements) tensor, Å
-            Noisy coordinates of the elements, in the order of the network's configuration.
+            Noisy element coordinates, in the order of the network's configuration.
         sigma : (n_molecules,) tensor, Å
         real : (n_molecules, n_atoms) bool tensor
-            Where there is an atom.
+            True where there is an atom.
 
         Returns
         -------
         positions : (n_molecules, n_atoms, 3) tensor, Å
         logits : (n_molecules, n_atoms, n_elements) tensor
-            Logarithms of the probabilities of the elements, up to a constant.
+            Log probabilities of the elements, up to a constant.
         """
         variance = sigma.square()[:, None, None]
         inputs = species / (self.element_scale**2 + variance).sqrt()

@@ -1,4 +1,4 @@
-"""How far a start is from its minimum, and how far an end may be, read off the denoiser itself."""
+"""Estimates, from the denoiser itself, of the distance of geometries from their minima."""
 
 from __future__ import annotations
 
@@ -17,59 +17,58 @@ from diffrelax.entries import Entries
 from diffrelax.errors import InputError
 from diffrelax.network.network import Context
 
-# Found with relax-qm9-2 on validation molecules (analysis/readings.py), and tried at three levels
-# with relax-reach-2: 2 of 6,535 and 1 of 947 minima read FAR or more at WIDE; of 1,000 and 3,000
-# that are stretched or shrunk by 3% to 8%, none and 3 read as near; of their ends, none and 3 read
-# LOST or more.
+# Chosen with relax-qm9-2 and tested with relax-reach-2 on validation molecules
+# (analysis/readings.py): nearly all minima read less than FAR at WIDE, nearly all geometries
+# stretched or shrunk by 3% to 8% read more, and nearly all relaxed from these less than LOST.
 WIDE = 0.08  # Å
 FAR = 0.035  # Å
 LOST = 0.08  # Å
 
 
 class ErrorBound(Entries):
-    """Bound on an error: ``scale · sign ** exponent``, kept by nine in ten molecules.
+    """Bound ``scale · sign ** exponent`` on the error, which holds for nine in ten molecules.
 
-    That is, of those that start in the basin of their minimum; no geometry tells whether it does.
+    It assumes that the start is in the basin of the minimum, which a geometry alone cannot show.
 
     Attributes
     ----------
     scale, exponent : float
-        For the bound, an aligned root mean square deviation, in Å.
+        Parameters of the bound, which is an aligned root mean square deviation, Å.
     """
 
     scale: PositiveFloat
     exponent: NonNegativeFloat
 
     def __call__(self, sign: Tensor) -> Tensor:
-        """Bound the errors of molecules, (n_molecules,), Å."""
+        """Return the bounds for molecules from a predictor of the error, (n_molecules,), Å."""
         return self.scale * sign**self.exponent
 
 
 class Calibration(Entries):
-    """What readings mean for a trained denoiser, found on validation molecules.
+    """Thresholds and error bounds for the readings of a denoiser, from validation molecules.
 
     The reading of a geometry is the root mean square, over its coordinates, of the step to the
-    minimum that the denoiser sees from it at the last level of the schedule. It tells how far
-    bonds and angles are off, and hardly sees a torsion: the denoiser's own ends read as minima do.
-    Nor does it see what is off by many times that level; a reading at `WIDE` does.
+    minimum that the denoiser predicts at the last level of the schedule. It measures errors of
+    bonds and angles, but hardly those of torsions: relaxed geometries have the readings of minima.
+    Errors of many times that noise level are seen only by a second reading, at `WIDE`.
 
     Attributes
     ----------
     settled : float, Å
-        Reading below which a start is left as it is, if no atom alone reads `near` or more: at
-        most nine in ten reference minima read less.
+        A start with a smaller reading is left unchanged, unless a single atom reads `near` or more:
+        at most nine in ten reference minima read less.
     near : float, Å
-        Reading below which the polish is enough, and from which a start is relaxed along the whole
-        schedule: at most one in fifty starts of any level that was trained on reads less.
+        A start with a smaller reading is only polished; any other is relaxed along the whole
+        schedule. At most one in fifty starts of any level in the training reads less.
     unseen : ErrorBound
-        Of what is not relaxed along the whole schedule: nine in ten of the schedule's own ends, to
-        which the denoiser sees as little to correct, are closer to their minimum. Its sign is the
-        number of atoms; of the first releases, one number holds for all.
+        Bound for geometries that are not relaxed along the whole schedule. It is fitted to the ends
+        of the schedule, where the denoiser sees as little to correct. Its predictor (``sign``) is
+        the number of atoms; in the first releases, the bound is a constant.
     after_schedule : ErrorBound
-        Of starts at the first level that the network knows. Its sign is the correction, in Å, see
+        Bound for starts at the first level of the network. Its predictor is the correction, Å; see
         `follow`.
     after_starts : dict of str to ErrorBound
-        Of starts at its other levels. Its sign is the number of atoms.
+        Bounds for starts at the other levels. Their predictor is the number of atoms.
     """
 
     settled: PositiveFloat
@@ -100,14 +99,14 @@ class Relaxed:
     ----------
     positions : (n_molecules, n_atoms, 3) tensor, Å
     noise_level : (n_molecules,) tensor, Å
-        First level that was used; 0 where the start was left as it is.
+        First noise level used; 0 if the start was left unchanged.
     n_evaluations : (n_molecules,) int tensor
-        Of the network.
+        Number of network evaluations.
     error_bound : (n_molecules,) tensor, Å
-        Aligned root mean square deviation from the minimum that nine in ten molecules of
-        each level of starts stay below, of those that start in its basin.
+        Bound on the aligned root mean square deviation from the minimum. It holds for nine in ten
+        molecules of each level of starts, if they start in the basin of the minimum.
     lost : (n_molecules,) bool tensor
-        Whether the way led from an unknown start to where the denoiser sees no minimum nearby.
+        Whether an unknown start was relaxed to an end where the denoiser sees no minimum nearby.
     """
 
     positions: Tensor
@@ -118,13 +117,13 @@ class Relaxed:
 
 
 class Route(NamedTuple):
-    """How geometries of one kind are relaxed.
+    """Schedule and error bound for geometries of one kind.
 
     Attributes
     ----------
     schedule : RelaxationSchedule
     bound : ErrorBound, optional
-        None where nothing is known of the error.
+        None if the error is unknown.
     """
 
     schedule: RelaxationSchedule
@@ -142,26 +141,26 @@ def relax_by_reading(
     context: Context | None = None,
     settle: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None,
 ) -> Relaxed:
-    """Relax each geometry of a batch as far as its reading asks for.
+    """Relax each geometry of a batch as far as its reading requires.
 
-    A reading hardly sees torsions. What reads as near is polished where there is one route alone,
-    else led to a start.
+    Readings hardly depend on torsions. Geometries near a minimum by their reading are therefore
+    polished only if there is a single route; otherwise they are first moved to a start.
 
     Parameters
     ----------
     denoiser, numbers, positions
         As in :func:`relax_positions`.
     routes : sequence of Route
-        From each level of starts that the network knows; the first is taken from elsewhere too.
+        One for each level of starts that the network knows; the first also serves other starts.
     calibration : Calibration, optional
-        Of the denoiser with the first route. Without it nothing is read, and all follow a route.
+        Calibration of the denoiser for the first route. Without it, all geometries follow a route.
     start : (n_molecules,) int tensor
-        Place of the route, for what is known to be far from a minimum; -1 where a geometry is read.
+        Index of the route for a geometry known to be far from a minimum; -1 to decide by reading.
     context : Context, optional
         Default: neutral molecules at the only level of theory.
     settle : callable, optional
-        Leads what reads as far to where a route begins: called with a mask of these molecules and
-        all positions; returns all positions, theirs changed, and the places of their routes.
+        Moves geometries that are far by their reading to the start of a route. Called with a mask
+        of these molecules and all positions; returns all positions and the indices of the routes.
     """
     unread = (start >= 0) | (calibration is None)
     start = start.clamp(min=0)
@@ -179,7 +178,7 @@ def relax_by_reading(
         far[~unread] = ~((reading < calibration.near) & (wide < FAR))  # also where one is NaN
         worst = atomwise(estimates - positions[~unread]).amax(1)
         near[~unread] = (reading >= calibration.settled) | (worst >= calibration.near)
-        if len(routes) > 1:  # a better start is known than any that is off by torsions alone
+        if len(routes) > 1:  # torsions may be wrong: a better start can be made
             far |= near
         near &= ~far
         if near.any():
@@ -218,13 +217,13 @@ def follow(
     schedule: RelaxationSchedule,
     context: Context | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Relax a batch along a schedule, and measure how much was corrected on the way.
+    """Relax a batch along a schedule, and measure the correction.
 
     Returns
     -------
     ends : (n_molecules, n_atoms, 3) tensor, Å
     correction : (n_molecules,) tensor, Å
-        Root mean square distance from the first estimate of the minimum to the end.
+        Root mean square deviation of the end from the first estimate of the minimum.
     """
     estimates: list[Tensor] = []
     ends = relax_positions(denoiser, numbers, positions, schedule, estimates.append, context)
@@ -242,13 +241,13 @@ def read(
     level: float,
     context: Context | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Take the reading of each geometry of a batch at a noise level, Å.
+    """Return the reading of each geometry of a batch at a noise level, Å; see `Calibration`.
 
     Returns
     -------
     reading : (n_molecules,) tensor, Å
     estimates : (n_molecules, n_atoms, 3) tensor, Å
-        Of the minima, behind the readings.
+        Estimates of the minima.
     """
     denoise = denoise_as(denoiser, numbers, bridge=False, context=context)
     estimates = denoise(positions, level)
@@ -256,10 +255,10 @@ def read(
 
 
 def root_mean_square(displacements: Tensor, numbers: Tensor) -> Tensor:
-    """Average displacements over the coordinates of each molecule, (n_molecules,), Å."""
+    """Return the RMS displacement per coordinate of each molecule, (n_molecules,), Å."""
     return (displacements.square().sum((1, 2)) / (3 * (numbers > 0).sum(1))).sqrt()
 
 
 def atomwise(displacements: Tensor) -> Tensor:
-    """Average displacements over the coordinates of each atom, (n_molecules, n_atoms), Å."""
+    """Return the RMS displacement per coordinate of each atom, (n_molecules, n_atoms), Å."""
     return displacements.square().mean(2).sqrt()

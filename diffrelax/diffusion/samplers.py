@@ -1,7 +1,7 @@
-"""Samplers: free functions that move positions along falling noise levels.
+"""Samplers: functions that move positions along decreasing noise levels.
 
-Each takes a function ``denoise(positions, sigma)`` that estimates the minimum. It may work on
-one molecule or on a batch; padding and centring are its caller's.
+Each takes a function ``denoise(positions, sigma)`` that estimates the minimum, for one molecule or
+a batch. The caller is responsible for padding and centring.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ def sample_deterministic(
     sigmas: Sequence[float],
     callback: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """Follow the probability flow from a geometry as it stands (Karras et al. 2022, alg. 1).
+    """Follow the probability-flow ODE from a geometry (Karras et al. 2022, alg. 1).
 
-    Euler steps, each an evaluation of the denoiser: no noise is added. The last step ends at
-    noise level zero, on the denoiser's estimate.
+    Takes Euler steps with one evaluation of the denoiser each, and adds no noise. The last step
+    ends at noise level zero, at the denoiser's estimate.
 
     Parameters
     ----------
     denoise : callable
     positions : (..., n_atoms, 3) tensor, Å
     sigmas : sequence of float, Å
-        Falling noise levels; the first is that of ``positions``.
+        Decreasing noise levels; the first is that of ``positions``.
     callback : callable, optional
-        Is given each estimate of the minimum.
+        Called with each estimate of the minimum.
 
     Returns
     -------
@@ -56,9 +56,9 @@ def sample_stochastic(
     noise: Callable[[Tensor], Tensor],
     end: float = 0.0,
 ) -> Tensor:
-    """Sample the reverse diffusion: each step draws from the posterior of the lower level.
+    """Sample the reverse diffusion: each step draws from the posterior at the next lower level.
 
-    For added variances σ² the posterior given the estimated minimum D is Gaussian with mean
+    For added noise of variance σ², the posterior given the estimate D is Gaussian with mean
     ``D + (σ'/σ)² (x − D)`` and variance ``σ'² (1 − σ'²/σ²)`` (Ho et al. 2020, eq. 7).
 
     Parameters
@@ -66,8 +66,8 @@ def sample_stochastic(
     denoise, positions, sigmas
         As in :func:`sample_deterministic`.
     noise : callable
-        Returns standard normal noise of the shape of its argument, for a molecule with zero mean
-        over its atoms.
+        Returns standard normal noise of the shape of its argument, with zero mean over the atoms
+        of each molecule.
     end : float, Å
         Noise level of the result.
 
@@ -89,7 +89,7 @@ def centred_noise(real: Tensor, generator: torch.Generator) -> Tensor:
     Parameters
     ----------
     real : (n_molecules, n_atoms) bool tensor
-        Where there is an atom.
+        True where there is an atom.
     generator : torch.Generator
 
     Returns

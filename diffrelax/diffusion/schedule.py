@@ -1,4 +1,4 @@
-"""The relaxation phase on tensors: a schedule of noise levels, and the walk along it."""
+"""Relaxation on tensors along a schedule of noise levels."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ LARGEST_STEP = 20
 
 
 class RelaxationSchedule(Entries):
-    """Noise levels of the relaxation phase, each one evaluation of the network.
+    """Noise levels of a relaxation, with one evaluation of the network each.
 
     Attributes
     ----------
     bridge : tuple of float, Å
-        Falling levels along the bridge from a force-field geometry.
+        Decreasing levels along the bridge from a force-field geometry.
     polish : tuple of float, Å
-        Falling levels of Gaussian denoising that follow; none where the bridge is enough. Without
-        any level, a geometry stays as it is.
+        Decreasing levels of the Gaussian denoising that follows; empty if the bridge is enough.
+        Without any levels, geometries are not changed.
     """
 
     bridge: tuple[PositiveFloat, ...] = (0.1, 0.05)
@@ -43,7 +43,7 @@ class RelaxationSchedule(Entries):
 
     @property
     def first(self) -> float:
-        """The level that a start is taken to be at, Å; 0 if it stays as it is."""
+        """Noise level assumed for a start, Å; 0 if it is left unchanged."""
         return (*self.bridge, *self.polish, 0.0)[0]
 
     @property
@@ -61,7 +61,7 @@ def relax_positions(
     callback: Callable[[Tensor], None] | None = None,
     context: Context | None = None,
 ) -> Tensor:
-    """Relax a batch of geometries as they stand: the bridge, then the polish.
+    """Relax a batch of geometries: first along the bridge, then by the polish.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def relax_positions(
     positions : (n_molecules, n_atoms, 3) tensor, Å
     schedule : RelaxationSchedule
     callback : callable, optional
-        Is given each estimate of the minimum.
+        Called with each estimate of the minimum.
     context : Context, optional
         Default: neutral molecules at the only level of theory.
 
@@ -88,17 +88,17 @@ def relax_positions(
 def denoise_as(
     denoiser: Denoiser, numbers: Tensor, bridge: bool, context: Context | None = None
 ) -> Denoise:
-    """Return what a sampler asks for: the estimate of the minima of a batch at one level.
+    """Return the function that a sampler calls to estimate the minima of a batch at one level.
 
-    An estimate is at most `LARGEST_STEP` levels away for each atom, so that one wild step of the
-    network cannot ruin a geometry.
+    The step of each atom is at most `LARGEST_STEP` times the noise level, so that a single wrong
+    prediction cannot destroy a geometry.
 
     Parameters
     ----------
     denoiser : Denoiser
     numbers : (n_molecules, n_atoms) int tensor
     bridge : bool
-        Whether the displacement is that of a force field, or noise.
+        Whether the displacement is that of a force field; otherwise it is noise.
     context : Context, optional
     """
     flags = torch.full((len(numbers),), bridge, device=numbers.device)

@@ -46,7 +46,7 @@ class Writer(NamedTuple):
     Parameters
     ----------
     text : callable
-        Returns the record of a molecule, its properties and its number in the file, from 1.
+        Returns a record, given a molecule, its properties and its number in the file, from 1.
     begin, between, end : str
         Text before, between and after the records.
     """
@@ -78,7 +78,7 @@ FORMATS = {
     ".com": _GAUSSIAN,
     ".inp": Format(programs.cut, programs.parse_orca),
 }
-CHARGED = (".xyz", ".extxyz", ".pdb")  # what may tell no charge
+CHARGED = (".xyz", ".extxyz", ".pdb")  # formats that may lack a charge
 _FRAMES = Writer(xyz.text)
 WRITERS = {
     ".extxyz": _FRAMES,
@@ -91,12 +91,12 @@ WRITERS = {
 
 
 def check_charge(charge: int | None, inputs: Iterable[object]) -> None:
-    """Check that at least one input is a file that may lack a charge.
+    """Check that a charge, if given, is needed: at least one input is a file that may lack it.
 
     Raises
     ------
     ValueError
-        If there is none.
+        If it is not needed.
     """
     paths = (one for one in inputs if isinstance(one, (str, PathLike)))
     if charge is not None and not any(suffix_of(path) in CHARGED for path in paths):

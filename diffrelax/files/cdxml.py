@@ -1,4 +1,4 @@
-"""CDXML, drawings of ChemDraw: each molecule becomes an SDF record."""
+"""ChemDraw drawings (CDXML): each molecule becomes an SDF record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MOL2 of Tripos, as RDKit reads it."""
+"""Tripos MOL2, read with RDKit."""
 
 from __future__ import annotations
 

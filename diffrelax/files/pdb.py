@@ -28,7 +28,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     for line in lines:
         atoms = atoms or line.startswith(ATOMS)
         ends = line.startswith("ENDMDL") or line.rstrip() == "END"
-        if atoms or not ends:  # some end a model twice
+        if atoms or not ends:  # some programs end a model twice
             record.append(line)
         if atoms and ends:
             yield "".join(record)
@@ -46,7 +46,7 @@ def title(record: str) -> str:
 
 
 def properties(record: str) -> dict[str, Any]:
-    """Return the properties in remarks of files by diffrelax."""
+    """Return the properties in remarks of files written by diffrelax."""
     return {key: plain_number(value.strip()) for key, value in REMARK.findall(record)}
 
 

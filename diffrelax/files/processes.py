@@ -19,12 +19,12 @@ from typing import Any, Generic, TypeVar
 
 from diffrelax.errors import InputError, UnfinishedError
 
-LOOK_AHEAD = 256  # items that are read before their turn; bounds memory
-LOOK = 0.5  # s, after which a wait looks up, so that Ctrl-C is heard, also after an embedding
+LOOK_AHEAD = 256  # items read in advance; limits memory
+LOOK = 0.5  # s between checks while waiting, so that Ctrl-C works, also after an embedding
 SAFE_PATH = "PYTHONSAFEPATH"
 CAN_FORK = "forkserver" in get_all_start_methods()  # not on Windows
 CONTEXT = get_context("forkserver") if CAN_FORK else get_context("spawn")
-GRACE = 2.0  # s, for a process to end the program that it waits for
+GRACE = 2.0  # s for a process to end the program that it runs
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,12 +45,12 @@ def ordered_map(
     Parameters
     ----------
     function : callable
-        The function, the items and the results must be picklable. One worker means this process.
+        The function, the items and the results must be picklable.
     items : iterable
     workers : int
-        Number of processes.
+        Number of processes; 1 means the current process.
     lost : callable
-        Makes the result of an item whose process died or took too long; called with the item and
+        Returns the result of an item whose process died or took too long; called with the item and
         the reason.
     seconds : float, s, or None
         Time limit for an item. Ignored with one worker.
@@ -132,7 +132,7 @@ class _Pool(Generic[Item, Result]):
                 raise CancelledError
             process = _Process(self.function)
             self.started.add(process)
-            if self.closed:  # meanwhile, in this thread, by the garbage collector
+            if self.closed:  # meanwhile by the garbage collector, in this thread
                 _end([process])
         process.wait()
         return process
@@ -211,7 +211,7 @@ def _end(processes: Sequence[_Process]) -> None:
 def _serve(connection: Connection, function: Callable[..., object]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    with suppress(EOFError, ConnectionError):  # of a parent that was killed
+    with suppress(EOFError, ConnectionError):  # the parent was killed
         connection.send("ready")
         while True:
             item = connection.recv()

@@ -15,7 +15,7 @@ from diffrelax.files.values import ReadOptions
 from diffrelax.molecule import Molecule
 from diffrelax.molecule.checks import check_free
 
-# before the geometry: charge and multiplicity
+# charge and multiplicity before the geometry
 GAUSSIAN_STATE = re.compile(r"^ *(-?\d+)[ ,]+(\d+)(?:[ ,]+-?\d+)* *$", re.MULTILINE)
 ORCA_STATE = re.compile(r"^ *\* *xyz +([+-]?\d+) +(\d+) *$", re.MULTILINE | re.IGNORECASE)
 CONSTRAINTS = re.compile(r"\bconstraints(?=\s*\{)|\bmodred\w*", re.IGNORECASE)
@@ -48,7 +48,7 @@ def _parse(
     check_free(CONSTRAINTS.findall(record))
     try:
         atoms = read(StringIO(record))
-    except Exception as error:  # ASE's parsers fail in many ways
+    except Exception as error:  # ASE's parsers raise many types of errors
         raise InputError(
             f"ASE cannot read this geometry ({error}): give symbols and decimal numbers, or an "
             ".xyz file"
@@ -60,4 +60,4 @@ def _parse(
 
 def _read_orca(file: StringIO) -> ase.Atoms:
     lines = (line.strip() for line in ORCA_STATE.sub("*xyz 0 1", file.read()).splitlines())
-    return read_geom_orcainp(StringIO("\n".join(lines) + "\n"))  # in the one form that ASE reads
+    return read_geom_orcainp(StringIO("\n".join(lines) + "\n"))  # the only form that ASE reads

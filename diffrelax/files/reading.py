@@ -31,12 +31,12 @@ from diffrelax.molecule.embedding import check_seed
 
 LONGEST_REPR = 200  # characters
 LARGEST_RECORD = 20_000_000  # characters
-WORKER_SECONDS = 120.0  # where embedding has its own limit, this is for what has none
+WORKER_SECONDS = 120.0  # embedding has its own limit; this one covers everything else
 
 
 @dataclass(frozen=True)
 class Rejected:
-    """An input that is not a molecule.
+    """An input that could not be read as a molecule.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Record:
-    """A record of a file, not read yet.
+    """A record of a file that is not parsed yet.
 
     Parameters
     ----------
@@ -85,15 +85,15 @@ class Record:
         try:
             check_text(self.text)
             return FORMATS[self.suffix].title(self.text) or self.default
-        except Exception:  # `read` says why
+        except Exception:  # `read` gives the reason
             return self.default
 
     @property
     def properties(self) -> dict[str, Any]:
-        """Properties beside name and geometry; empty if the record is damaged."""
+        """Properties other than name and geometry; empty if the record is damaged."""
         try:
             return FORMATS[self.suffix].properties(self.text)
-        except Exception:  # `read` says why
+        except Exception:  # `read` gives the reason
             return {}
 
     def read(self, seed: int, max_atoms: int | None = None) -> Molecule | Rejected:
@@ -102,7 +102,7 @@ class Record:
             check_text(self.text)
             options = ReadOptions(self.name, seed, max_atoms, self.charge)
             return FORMATS[self.suffix].parse(self.text, options)
-        except Exception as error:  # whatever a record does to its parser, the others are read
+        except Exception as error:  # one bad record must not affect the others
             return Rejected(name=self.name, source=self.source, reason=reason_of(error))
 
 
@@ -131,19 +131,19 @@ def read_molecules(
     - ``.sdf``, ``.mol``: V2000 or V3000. 2D records are embedded like a SMILES; 3D records without
       hydrogens get hydrogens and are relaxed with MMFF94. The properties ``charge`` and
       ``multiplicity`` are used.
-    - ``.xyz``, ``.extxyz``: many frames. The keys ``charge``, ``multiplicity`` (or
-      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are used, the first two
-      also written as ``charge: -1, multiplicity 2``; a comment of two integers is charge and
-      multiplicity, a single word the name. A frame with a wrong number of atoms is rejected up to
-      the next line that is only an integer.
+    - ``.xyz``, ``.extxyz``: one or more frames. The keys ``charge``, ``multiplicity`` (or
+      ``spin_multiplicity``), ``name`` and ``smiles`` of the comment line are used; the first two
+      may also be written as ``charge: -1, multiplicity 2``. Two integers alone are charge and
+      multiplicity; a single word is the name. If the number of atoms is wrong, the frame is
+      rejected up to the next line that is only an integer.
     - ``.mol2``: molecules with bonds; ``.cdxml``: drawings, which are embedded.
     - ``.pdb``: one molecule per model. Bonds are perceived from elements, positions and formal
       charges.
-    - ``.gjf``, ``.com`` of Gaussian, ``.inp`` of ORCA: the first geometry, in Cartesian
+    - ``.gjf``, ``.com`` (Gaussian), ``.inp`` (ORCA): the first geometry, in Cartesian
       coordinates, with its charge and multiplicity.
 
     All may be compressed, with ``.gz`` after the suffix. Unnamed records are named ``<file
-    stem>-<i>``, counted from 1, or ``<file stem>`` if alone.
+    stem>-<i>``, counted from 1, or ``<file stem>`` if there is only one.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def each_molecule(
     """Yield molecules one by one, see `read_molecules`; files are not held in memory."""
     check_seed(seed)
     read = partial(read_record, seed=seed, max_atoms=max_atoms)
-    is_text = (str, Record, Rejected)  # what is no text is read here, for RDKit pickles no names
+    is_text = (str, Record, Rejected)  # objects are read here: RDKit does not pickle names
     texts = (one if isinstance(one, is_text) else read(one) for one in each_record(inputs))
     return ordered_map(read, texts, workers, _lost, WORKER_SECONDS)
 
@@ -226,7 +226,7 @@ def read_record(
 
 
 def is_path(given: object) -> TypeGuard[str | os.PathLike[str]]:
-    """Return whether an input is a path; strings are if they have the suffix of a known format."""
+    """Return whether an input is a path; a string is one if it has the suffix of a format."""
     if isinstance(given, str):
         return suffix_of(given) in FORMATS
     return isinstance(given, os.PathLike)
@@ -238,7 +238,7 @@ def read_one(given: Input, *, seed: int = 42, charge: int | None = None) -> Mole
     Raises
     ------
     ValueError
-        If it is not, or a charge is given without a file that may lack one.
+        If it is not, or a charge is given and the input is not a file that may lack one.
     """
     check_charge(charge, [given])
     found = read_molecules(given, seed=seed, charge=charge)
@@ -279,7 +279,7 @@ def records_in(file: BufferedReader, source: str, suffix: str) -> Iterator[Recor
                 if size > LARGEST_RECORD:
                     raise InputError(f"it has a record of more than {LARGEST_RECORD:,} characters")
                 yield line
-        except (OSError, EOFError, zlib.error) as error:  # read as a file that ends here
+        except (OSError, EOFError, zlib.error) as error:  # treated as the end of the file
             damage = error
 
     try:
@@ -332,7 +332,7 @@ def check_file(path: Path) -> None:
         path.stat()
     except FileNotFoundError:
         raise FileNotFoundError(f"no such file: {path}; check the path") from None
-    except OSError as error:  # as a loop of links
+    except OSError as error:  # such as a loop of links
         raise InputError(message_of(error)) from None
     if suffix_of(path) not in FORMATS:
         raise InputError(f"{path} has an unknown suffix: use {', '.join(FORMATS)}")

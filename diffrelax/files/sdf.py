@@ -34,7 +34,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
             yield "".join(record)
             record = []
             continue
-        is_within = len(record) > 3 and not record[-4].startswith(">")  # or in a property
+        is_within = len(record) > 3 and not record[-4].startswith(">")  # not in a property
         if is_within and COUNTS.match(line):
             if (cut_short := "".join(record[:-3])).strip():
                 yield cut_short
@@ -50,7 +50,7 @@ def title(record: str) -> str:
 
 
 def properties(record: str) -> dict[str, Any]:
-    """Return the data items, numbers as numbers."""
+    """Return the data items; numbers are converted."""
     _, _, data = record.partition("M  END")
     return {key: plain_number(value.strip()) for key, value in PROPERTY.findall(data)}
 
@@ -101,7 +101,7 @@ def _check_stereo(record: str, mol: Chem.Mol) -> None:
     RDKit ignores those of allenes, some spiro atoms and some double bonds at rings.
     """
     read = Chem.Mol(mol)
-    read.RemoveAllConformers()  # in which InChI would find the configuration again
+    read.RemoveAllConformers()  # from which InChI would recover the configuration
     with rdBase.BlockLogs():
         lost = lost_stereo(Chem.MolBlockToInchi(record), Chem.MolToInchi(read))
     if lost:

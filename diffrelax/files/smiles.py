@@ -12,7 +12,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.inchi import read_inchi
 
 HEADER = re.compile(r"(?i)(canonical_|isomeric_)?smiles\b")
-LONGEST_NAME = 1000  # characters of a SMILES in the place of a name
+LONGEST_NAME = 1000  # characters of a SMILES used as a name
 SDF_LINE = re.compile(r"\bV[23]000\s*$")
 
 

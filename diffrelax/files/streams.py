@@ -11,9 +11,9 @@ from typing import IO, cast
 
 from diffrelax.errors import InputError
 
-GZIP = b"\x1f\x8b"  # its first two bytes
+GZIP = b"\x1f\x8b"  # first two bytes of a file
 LONGEST_LINE = 10_000_000  # characters
-NOT_UTF8 = re.compile("[\udc80-\udcff]")  # what stands for a byte that UTF-8 does not have
+NOT_UTF8 = re.compile("[\udc80-\udcff]")  # surrogates of bytes that are not UTF-8
 
 
 def read_lines(file: BufferedReader) -> Iterator[str]:
@@ -44,6 +44,6 @@ def _windows_1252(byte: re.Match[str]) -> str:
 
 
 def check_text(record: str) -> None:
-    """Raise ValueError if a record has a NUL byte, which RDKit takes as its end."""
+    """Raise ValueError if a record has a NUL byte, at which RDKit stops reading."""
     if "\0" in record:
         raise InputError("it contains a NUL byte: the file is damaged, or not text")

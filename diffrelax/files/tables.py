@@ -30,7 +30,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
     Raises
     ------
     ValueError
-        If no column is named like SMILES or InChI.
+        If there is no column of SMILES or InChI.
     """
     lines = iter(lines)
     first = next((line for line in lines if line.strip()), "")
@@ -49,7 +49,7 @@ def cut(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _rows(lines: Iterator[str], header: list[str], delimiter: str) -> Iterator[list[str]]:
-    """Yield the cells of rows; if a quoted SMILES or name spans rows, only the line."""
+    """Yield the cells of rows; if a quoted SMILES or name spans lines, of one line only."""
     waiting: deque[str] = deque()
     taken: list[str] = []
 
@@ -77,7 +77,7 @@ def _rows(lines: Iterator[str], header: list[str], delimiter: str) -> Iterator[l
 def _cells(line: str, delimiter: str) -> list[str]:
     try:
         return next(csv.reader([line], delimiter=delimiter))
-    except csv.Error:  # a cell longer than the csv module reads
+    except csv.Error:  # a cell longer than the csv module allows
         return line.split(delimiter)
 
 

@@ -32,7 +32,7 @@ class ReadOptions(NamedTuple):
 
 
 def identity(molecule: Molecule) -> dict[str, Any]:
-    """Return what a record says of a molecule beside its geometry and its name."""
+    """Return SMILES, charge and multiplicity of a molecule for a record."""
     return {
         "smiles": molecule.isotopic_smiles,
         "charge": molecule.charge,
@@ -41,7 +41,7 @@ def identity(molecule: Molecule) -> dict[str, Any]:
 
 
 def plain_number(text: str) -> str | int | float:
-    """Return a text as a number, if the number is written the same way; otherwise the text."""
+    """Convert a text to a number if the number is written identically; else return the text."""
     for kind in (int, float):
         try:
             number = kind(text)
@@ -53,7 +53,7 @@ def plain_number(text: str) -> str | int | float:
 
 
 def plain_values(value: Any) -> Any:
-    """Turn arrays into lists and numbers that JSON lacks, such as NaN, into None."""
+    """Convert arrays to lists, and numbers that JSON lacks, such as NaN, to None."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, Mapping):

@@ -19,7 +19,7 @@ def check_output(
     suffixes: Collection[str] | None = None,
     inputs: Iterable[str] = (),
 ) -> None:
-    """Check that molecules can be written to a path, before the work begins.
+    """Check that molecules can be written to a path, before any calculation.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def check_no_input(path: Path, inputs: Iterable[str]) -> None:
 
 
 def would_be_lost(path: Path) -> ValueError:
-    """Return the error that refuses to overwrite a file."""
+    """Return the error for a file that would be overwritten."""
     return InputError(f"{path} exists: choose another file, or give --overwrite")
 
 
@@ -118,11 +118,11 @@ def write_molecules(
 
 
 def as_bytes(path: Path, text: str) -> bytes:
-    """Return a text as the bytes of a file, compressed if its suffix says so."""
+    """Return a text as the bytes of a file, compressed if the suffix is ``.gz``."""
     data = encoded(text)
     return gzip.compress(data, mtime=0) if path.suffix.lower() == ".gz" else data
 
 
 def encoded(text: str) -> bytes:
-    """Return a text in UTF-8; characters without an encoding are escaped."""
+    """Encode a text in UTF-8; characters that cannot be encoded are escaped."""
     return text.encode("utf-8", errors="backslashreplace")

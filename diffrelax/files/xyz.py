@@ -28,7 +28,7 @@ JSON_KEY = re.compile(r'"(\w+)"(?=\s*:)')
 TWO_INTEGERS = re.compile(r"\s*([+-]?\d+)[\s,]+(\d+)\s*")
 QUOTED = re.compile(r"""("[^"]*"|(?<==)'[^']*')""")
 NAME_ALONE = re.compile(r"\s*[^\W\d][^\s=]*\s*")
-FRAME_KEYS = {"Properties", "Lattice", "pbc"}  # what these keys say is no property
+FRAME_KEYS = {"Properties", "Lattice", "pbc"}  # not properties of the molecule
 
 
 def cut(lines: Iterable[str]) -> Iterator[str]:
@@ -93,7 +93,7 @@ def parse(record: str, options: ReadOptions) -> Molecule:
         if known.get(key) is True and key not in state:
             raise InputError(f"the {key} in the comment {rest[0]!r} is unclear: write {key}=…")
     if "[" in (smiles := _as_written(comment, "smiles")) and 'smiles="' not in comment.lower():
-        atoms.info["smiles"] = smiles  # ASE drops brackets that stand outside quotes
+        atoms.info["smiles"] = smiles  # ASE drops brackets outside quotes
     multiplicity = state.get("multiplicity", state.get("mult"))
     is_known = "charge" in state or charge_of(atoms) is not None
     charge = state.get("charge") if is_known else options.charge
@@ -101,12 +101,12 @@ def parse(record: str, options: ReadOptions) -> Molecule:
 
 
 def text(molecule: Molecule | ase.Atoms, info: Mapping[str, Any], number: int) -> str:
-    """Return a frame with name, SMILES, charge, multiplicity and the rest in its comment.
+    """Return a frame with name, SMILES, charge, multiplicity and infos in its comment.
 
-    Texts are escaped such that ASE reads them unchanged; empty ones are left out.
+    Texts are escaped so that ASE reads them unchanged; empty ones are left out.
     """
     atoms = molecule.to_atoms() if isinstance(molecule, Molecule) else molecule.copy()
-    own = atoms.info  # which are read in capitals, too
+    own = atoms.info  # its keys are also read in upper case
     known = dict(own)
     for key, value in info.items():
         plain = _plain_key(key)
@@ -145,7 +145,7 @@ def _without_state(comment: str) -> str:
 def _read(comment: str) -> dict[str, Any]:
     try:
         return key_val_str_to_dict(comment)
-    except Exception:  # ASE's parser fails in many ways; `parse` says how
+    except Exception:  # ASE's parser raises many types of errors; `parse` reports them
         return {}
 
 
@@ -178,7 +178,7 @@ def _plain_key(key: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape a text such that ASE reads the same text, not a number, a boolean or a list."""
+    """Escape a text so that ASE reads the same text, not a number, a boolean or a list."""
     text = text.encode("utf-8", errors="backslashreplace").decode()  # lone surrogates
     plain = text.replace("\\", "\\\\")
     read = _read(key_val_dict_to_str({"text": plain})).get("text")

@@ -1,4 +1,4 @@
-"""Minima of the user: reading, checks, starts and split."""
+"""Minima for fine-tuning: reading, checks, starts and split."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from diffrelax.molecule.force_fields import has_mmff94
 from diffrelax.training.config import ModelConfig, StartLevel
 from diffrelax.training.geometries import GeometrySet
 
-HELD_BACK = (2, 3)  # of 20 remainders: no released model has learned these, but for those of QM9
-FEWEST = 10  # constitutions; with fewer there is nothing to validate on
+HELD_BACK = (2, 3)  # of 20 remainders; test set of all released models except those of QM9
+FEWEST = 10  # constitutions; fewer are too few for a validation set
 NO = ("false", "f", "no", "0")
-LARGEST_FORCE = 0.1  # eV/Å; looser than the usual criteria of relaxations
+LARGEST_FORCE = 0.1  # eV/Å; looser than usual convergence criteria
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,11 @@ class Minima:
     bonds : frozenset of (int, int)
         Pairs of atomic numbers, the smaller first, that are bonded in the training minima.
     environments : mapping of str to int
-        Environments of atoms, each with its number of training molecules.
+        Number of training molecules for each atomic environment.
     left_out : list of Rejected
         Inputs that are not molecules or not minima, or that the network cannot learn, with reasons.
     notes : list of str
-        Remarks on the others.
+        Remarks on the other inputs.
     """
 
     train_set: GeometrySet
@@ -63,11 +63,11 @@ class Minima:
 def load_minima(
     path: Path, config: ModelConfig, level: str | None = None, charge: int | None = None
 ) -> Minima:
-    """Read minima and pair them with starts at the levels that the model begins with.
+    """Read minima and pair them with starts at the start levels of the model.
 
-    A tenth of the constitutions, with all stereoisomers and conformers, is used for validation:
-    those that the released models were tested on (`diffrelax.data.minima`), or if there are none,
-    the one with the smallest remainder. The choice does not change when minima are added.
+    About a tenth of the constitutions, with all stereoisomers and conformers, is used for
+    validation: those in the test set of the released models (`diffrelax.data.minima`) or, if there
+    are none, the one with the smallest remainder. The choice is stable when minima are added.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def load_minima(
 
 
 class _Read(NamedTuple):
-    """Minima that were read, by number in the file."""
+    """Minima that were read, by index in the file."""
 
     molecules: dict[int, Molecule]
     pairs: list[Pair]
@@ -135,7 +135,7 @@ def _read_minima(path: Path, config: ModelConfig, level: str, charge: int | None
         try:
             if not (reason := _why_not(molecule, properties, force, config)):
                 read.pairs.extend(_pairs(molecule, i, config.training.starts))
-        except ValueError as error:  # RDKit, of valences
+        except ValueError as error:  # from RDKit, for invalid valences
             reason = str(error)
         if reason:
             reason = "; ".join(filter(None, (reason, odd)))
@@ -178,13 +178,13 @@ def _largest_force(record: Record) -> float:
     try:
         forces = ase.io.read(StringIO(record.text), format="extxyz").get_forces()
     except (PropertyNotImplementedError, RuntimeError, ValueError, KeyError):
-        # it has none by that name; whether it is a molecule is told elsewhere
+        # no forces with that name; whether it is a molecule is checked elsewhere
         return 0.0
     return float(np.linalg.norm(forces, axis=1).max())
 
 
 def _pairs(molecule: Molecule, index: int, levels: Sequence[StartLevel]) -> list[Pair]:
-    """Pair a minimum with each level of starts; UFF replaces MMFF94 without parameters."""
+    """Pair a minimum with a start at each level; UFF is used if MMFF94 has no parameters."""
     with rdBase.BlockLogs():
         mol = molecule.to_rdkit()
         if "uff" not in levels and not has_mmff94(mol):

@@ -1,4 +1,4 @@
-"""Start of a training run: its configuration, its base model, and what it will know."""
+"""Start of a training run: its configuration, base model and coverage."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def _of_length(steps: int) -> dict[str, Any]:
 
 
 def _other_bounds(config: ModelConfig) -> dict[str, Any]:
-    """Return the entries of a model that is only changed at its own level."""
+    """Return the calibrations that stay valid if only the model's own level is trained."""
     return {"calibrations": {k: v for k, v in config.calibrations.items() if k != config.level}}
 
 
@@ -175,7 +175,7 @@ def covered(
     config : ModelConfig
     train_set : GeometrySet
     bonds : iterable of two int each
-        Pairs of atomic numbers beside those in the environments.
+        Pairs of bonded atomic numbers, in addition to those in the environments.
     """
     largest, most_heavy = int(train_set.sizes.max()), int(train_set.heavy_sizes.max())
     if config.training.base is None:
@@ -191,10 +191,10 @@ def covered(
 def write_known(
     base: Model | None, minima: Mapping[str, int], training: TrainingConfig, folder: Path
 ) -> None:
-    """Write the environments of atoms that a new run will know.
+    """Write the atomic environments that a new run will know.
 
     These are the environments of its base and, if all weights are trained, of its minima. For
-    common environments the larger number counts, since molecules may be the same.
+    shared environments, the larger number is used, since both may have the same molecules.
     """
     known = Counter(base.environments if base else None)
     if training.learn == "all":

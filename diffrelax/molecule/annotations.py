@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SAME_MASS = 0.005  # amu
 OTHER_SPINS = ("spin", "uhf", "unpaired", "n_unpaired")
-ROUNDING = 0.1  # e, by which a sum of partial charges may miss an integer
+ROUNDING = 0.1  # e; allowed deviation of a sum of partial charges from an integer
 
 
 class Annotations(NamedTuple):
@@ -131,7 +131,7 @@ def charge_of(atoms: ase.Atoms, charge: Any = None) -> int | None:
 
 
 def check_label(label: str, molecule: Molecule) -> None:
-    """Raise ValueError if the SMILES of a geometry is another molecule."""
+    """Raise ValueError if the SMILES of a geometry describes another molecule."""
     with rdBase.BlockLogs():
         asked = mol_from_smiles(label) if label else None
         if asked is None:
@@ -139,7 +139,7 @@ def check_label(label: str, molecule: Molecule) -> None:
         asked = Chem.AddHs(unlabelled(asked))
         clear_nominal(asked)
         fits = isomeric_smiles(asked) == molecule.smiles
-        if not fits:  # it may leave some of the stereochemistry open
+        if not fits:  # it may leave stereochemistry unspecified
             asked, known = map(without_hydrogens, (asked, molecule.to_rdkit()))
             fits = constitution(asked) == constitution(known) and known.HasSubstructMatch(
                 asked, useChirality=True

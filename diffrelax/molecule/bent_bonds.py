@@ -12,8 +12,8 @@ from diffrelax.geometry import dihedrals
 from diffrelax.molecule.record import Molecule
 from diffrelax.molecule.twists import overlooked_twists
 
-BENT, TWISTED = 12.0, 15.0  # degrees; one in a hundred validation molecules has more
-FLAT_AXIS = 0.5  # of the sine between the ends of an allene; 0.53 in 1,2-cyclopentadiene
+BENT, TWISTED = 12.0, 15.0  # degrees; exceeded by one in a hundred validation molecules
+FLAT_AXIS = 0.5  # sine of the angle between the ends of an allene; 0.53 in 1,2-cyclopentadiene
 FLAT_KINDS = (Chem.BondType.DOUBLE, Chem.BondType.AROMATIC)
 SECOND_ROW = 10  # multiple bonds of heavier atoms bend easily
 

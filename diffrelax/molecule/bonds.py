@@ -1,4 +1,4 @@
-"""Bonds and isotopes as a molecule has them, read from RDKit."""
+"""Bonds and isotopes of a molecule, read from RDKit."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bond(NamedTuple):
 
 
 def check_orders(mol: Chem.Mol) -> None:
-    """Raise InputError if a bond has no order, as dative and ionic bonds do not."""
+    """Raise InputError if a bond has no order, such as a dative or ionic bond."""
     for bond in mol.GetBonds():
         if bond.GetBondType() not in BOND_TYPES.values():
             kind = bond.GetBondType().name.lower()

@@ -12,11 +12,11 @@ from scipy.spatial import cKDTree
 
 from diffrelax.errors import InputError
 
-MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, has 0.74 Å
-# Å beyond the radii; 0.13 in QM9, 0.29 in the longest C–C bond that is known, of 1.81 Å
+MIN_DISTANCE = 0.3  # Å; the shortest bond, H–H, is 0.74 Å
+# Å beyond the radii; 0.13 in QM9, 0.29 in the longest known C–C bond, 1.81 Å
 NO_BOND_OF_CARBON = 0.30
-SHORTEST_BOND = 0.75  # of the covalent radii; N≡N has 0.77
-LONGEST_SMILES = 5000  # characters; RDKit reads none of 30,000 and dies
+SHORTEST_BOND = 0.75  # times the covalent radii; N≡N has 0.77
+LONGEST_SMILES = 5000  # characters; RDKit crashes on one of 30,000
 MOST_ATOMS = 5000  # RDKit needs memory for each pair
 BOND_ORDERS = (1.0, 1.5, 2.0, 3.0)
 
@@ -36,7 +36,7 @@ def check_size(n_atoms: int) -> None:
 
 
 def check_free(constraints: Iterable[str]) -> None:
-    """Raise ValueError if there are constraints, which only the optimizers can hold."""
+    """Raise ValueError if there are constraints, which only the optimizers support."""
     if kinds := ", ".join(sorted(set(constraints))):
         raise InputError(
             f"it has constraints ({kinds}), but all atoms would move: remove them, or use "
@@ -45,7 +45,7 @@ def check_free(constraints: Iterable[str]) -> None:
 
 
 def check_elements(numbers: np.ndarray) -> None:
-    """Raise ValueError if there are no atoms, or one of no known element."""
+    """Raise ValueError if there are no atoms, or an unknown element."""
     if numbers.ndim != 1 or len(numbers) == 0:
         raise InputError("there are no atoms")
     unknown = np.flatnonzero((numbers < 1) | (numbers >= len(chemical_symbols)))
@@ -58,7 +58,7 @@ def check_elements(numbers: np.ndarray) -> None:
 
 
 def check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
-    """Raise ValueError if positions (Å) are not finite, of a wrong shape, or in one place."""
+    """Raise ValueError if positions (Å) are not finite, have the wrong shape, or coincide."""
     n = len(numbers)
     if positions.shape != (n, 3):
         raise InputError(f"positions have the shape {positions.shape}; {n} atoms need ({n}, 3)")
@@ -67,7 +67,7 @@ def check_positions(numbers: np.ndarray, positions: np.ndarray) -> None:
         raise InputError(f"the position of atom {i + 1} is not finite: {positions[i].tolist()}")
     if n == 1:
         return
-    distances, nearest = cKDTree(positions).query(positions, k=2)  # itself and another
+    distances, nearest = cKDTree(positions).query(positions, k=2)  # itself and the nearest other
     i = distances[:, 1].argmin()
     if (distance := distances[i, 1]) < MIN_DISTANCE:
         pair = sorted({i, *nearest[i]})[:2]
@@ -110,7 +110,7 @@ def check_bonds(
 
 
 def check_isotopes(numbers: np.ndarray, isotopes: Sequence[int]) -> None:
-    """Raise ValueError if there are mass numbers, but not of isotopes of the atoms."""
+    """Raise ValueError if mass numbers are not those of isotopes of the atoms."""
     if isotopes and len(isotopes) != len(numbers):
         raise InputError(f"isotopes {isotopes} do not fit {len(numbers)} atoms")
     table = Chem.GetPeriodicTable()

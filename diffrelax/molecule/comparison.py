@@ -20,7 +20,7 @@ from diffrelax.units import KCAL_PER_MOL
 SAME_RMSD = 0.1  # Å
 SAME_ENERGY = 0.1 * KCAL_PER_MOL  # eV
 MAX_MATCHES = 10_000
-REMEMBERED = 4096  # molecules, each of which is compared with many
+REMEMBERED = 4096  # cached molecules; each is compared with many others
 
 
 def heavy_atom_rmsd(
@@ -28,9 +28,9 @@ def heavy_atom_rmsd(
 ) -> float:
     """Root mean square deviation of the heavy atoms, superposed by translation and rotation.
 
-    The lowest over all mappings of the bond graph onto itself that keep elements and numbers of
-    hydrogens (bond orders do not count, so the oxygens of a nitro group are equivalent). Where
-    these are 10,000 or more, atoms with one neighbour, such as fluorine, are mapped to the nearest.
+    The lowest value over all mappings of the bond graph onto itself that keep elements and numbers
+    of hydrogens (bond orders do not count, so the oxygens of a nitro group are equivalent). If
+    there are 10,000 or more, terminal atoms, such as fluorine, are mapped to the nearest ones.
     Molecules with fewer than three heavy atoms are compared with their hydrogens.
 
     Parameters
@@ -68,11 +68,10 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
     """Return whether two geometries are the same minimum.
 
     They are if `heavy_atom_rmsd` is below 0.1 Å, with polar hydrogens and without, and the energies
-    differ by less than 0.1 kcal/mol. That is stricter than the usual rule of heavy atoms alone,
-    which cannot tell the rotamers of OH and NH apart. How a methyl, trifluoromethyl or ammonio
-    group is turned does not count. The mirror image of a conformer (gauche+ and
-    gauche− of butane) has the same energy and is the same molecule, unless the molecule is chiral
-    (R/S or an allene): it counts as the same minimum.
+    differ by less than 0.1 kcal/mol. This is stricter than the usual comparison of heavy atoms,
+    which cannot distinguish rotamers of OH and NH. The rotation of methyl, trifluoromethyl and
+    ammonio groups does not count. Mirror-image conformers, such as gauche+ and gauche− butane,
+    count as the same minimum unless the molecule is chiral (R/S or an allene).
 
     Parameters
     ----------
@@ -100,9 +99,9 @@ def same_minimum(a: Molecule, b: Molecule, energy_difference: float | None = Non
 def conformer_atoms(molecule: Molecule) -> np.ndarray:
     """Return the atoms that distinguish conformers, (n_atoms,) bool.
 
-    All but the ends of tops: three atoms of one element with no other neighbour, on an atom with
-    one more, as in CH3, CF3, SiH3 and NH3+. Where fewer than three heavy atoms would be left, all
-    but the hydrogens of tops, or all.
+    All except the end atoms of tops: three terminal atoms of one element on an atom with four
+    neighbours, as in CH3, CF3, SiH3 and NH3+. If fewer than three heavy atoms would be left, all
+    except the hydrogens of tops, or all atoms.
     """
     near: list[list[int]] = [[] for _ in molecule.numbers]
     for i, j in bonded_pairs(molecule):
@@ -132,8 +131,8 @@ def _same_positions(a: Molecule, b: Molecule) -> bool:
 def _may_coincide(a: Molecule, b: Molecule) -> bool:
     """Return quickly whether any superposition could be closer than `SAME_RMSD`.
 
-    Singular values of the heavy atoms' positions do not depend on their order, nor on rotations and
-    reflections, and no superposition comes closer than they do (Mirsky 1960).
+    The singular values of the heavy atoms' positions do not depend on order, rotation or
+    reflection; their difference is a lower bound of the deviation (Mirsky 1960).
     """
     (n_here, here), (n_there, there) = map(_spans, (a, b))
     if n_here != n_there:
@@ -179,9 +178,9 @@ def _matches(probe: Chem.Mol, reference: Chem.Mol) -> tuple[tuple[int, ...], ...
 
 
 def _rmsd_by_inner_atoms(probe: Chem.Mol, reference: Chem.Mol) -> float:
-    """Try all mappings of the atoms with several neighbours; each other atom goes to the nearest.
+    """Return the lowest deviation over all mappings of the atoms with several neighbours.
 
-    That is one of its kind, on the same neighbour.
+    Terminal atoms are mapped to the nearest ones of their kind on the same neighbour.
     """
     moving, fixed = (mol.GetConformer().GetPositions() for mol in (probe, reference))
     kinds, kinds_there = (
@@ -207,7 +206,7 @@ def _rmsd_by_inner_atoms(probe: Chem.Mol, reference: Chem.Mol) -> float:
 
 
 def _owners(mol: Chem.Mol) -> np.ndarray:
-    """Return the only neighbour of each atom, and the atom itself where it has several."""
+    """Return the neighbour of each terminal atom, or the atom itself if it has several."""
     return np.array(
         [a.GetNeighbors()[0].GetIdx() if a.GetDegree() == 1 else a.GetIdx() for a in mol.GetAtoms()]
     )

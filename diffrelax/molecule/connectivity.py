@@ -16,7 +16,7 @@ BOND_TOLERANCE = 0.25  # Å beyond the covalent radii; QM9 has N–O bonds at 0.
 def near_pairs(
     numbers: np.ndarray, positions: np.ndarray, tolerance: float = BOND_TOLERANCE
 ) -> np.ndarray:
-    """Find the pairs of atoms that are close enough for a bond of some order.
+    """Find the pairs of atoms that are close enough to be bonded.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def near_pairs(
 
     Returns
     -------
-    (n_pairs, 2) array of int, in their order, the smaller index first
+    (n_pairs, 2) array of int, sorted, the smaller index first
         Empty if positions are not finite.
     """
     if not np.isfinite(positions).all():

@@ -1,4 +1,4 @@
-"""Remarks on doubtful readings of coordinates."""
+"""Remarks on doubtful interpretations of coordinates."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from diffrelax.molecule.record import Molecule
 from diffrelax.molecule.twists import annulenes, open_twists
 
 # Å beyond the covalent radii; at most -0.13 in 2,000 validation molecules of QM9 and their MMFF94
-# geometries. Nearly all that lack two hydrogens are read with such a bond or separated charges.
+# geometries. Nearly all that lack two hydrogens get such a bond or separated charges.
 LONG_DOUBLE_BOND = -0.08
 TRIPLETS = ([8, 8], [8, 16], [16, 16])  # O2, SO, S2
 OPEN_SHELLS = {*range(23, 29), *range(58, 71)}  # V to Ni, Ce to Yb
 CHECK = "check its hydrogens and its charge (of .xyz and .pdb files, --charge)"
-BOHR_APART = (0.9 / Bohr, 1.1 / Bohr)  # neighbours in bohr, in units of their covalent radii
+BOHR_APART = (0.9 / Bohr, 1.1 / Bohr)  # distances in bohr over sums of covalent radii in Å
 
 
 def odd_reading(molecule: Molecule) -> str:
-    """Describe what is doubtful about how a molecule was read; empty if nothing is.
+    """Describe doubts about how a molecule was read; empty if there are none.
 
-    Doubtful are unspecified stereochemistry, and low spin where high spin is likely. In
-    coordinates, these are separated charges, unpaired electrons, and multiple bonds as long as
-    single ones, which are typical of missing hydrogens and of a wrong charge.
+    This is unspecified stereochemistry, or low spin where high spin is likely. For coordinates, it
+    is also separated charges, unpaired electrons, or multiple bonds as long as single bonds, which
+    are typical of missing hydrogens or a wrong charge.
     """
     if molecule.left_open:
         mol = molecule.to_rdkit()
@@ -72,7 +72,7 @@ def _oddities(molecule: Molecule) -> Iterator[str]:
     if molecule.multiplicity > 1:
         yield "with unpaired electrons"
     for i, j, order in molecule.bonds:
-        if order < 2 or numbers[[i, j]].max() > 8:  # UFF makes S=O as long
+        if order < 2 or numbers[[i, j]].max() > 8:  # UFF gives such lengths for S=O
             continue
         length = np.linalg.norm(molecule.positions[i] - molecule.positions[j])
         if length > covalent_radii[numbers[[i, j]]].sum() + LONG_DOUBLE_BOND:

@@ -49,8 +49,8 @@ def dative_error(mol: Chem.Mol) -> str:
 def missing_hydrogens(mol: Chem.Mol) -> int:
     """Count the implicit hydrogens of a geometry that has explicit ones.
 
-    If only hydrogens of carbon are left out, and all of them for two or more carbon atoms, as in
-    docking, they are not counted.
+    If only hydrogens of carbon are left out, and all of them for two or more carbon atoms, as is
+    usual in docking, they are not counted.
     """
     is_3d = mol.GetNumConformers() > 0 and mol.GetConformer().Is3D()
     if not is_3d or 1 not in atomic_numbers(mol):
@@ -62,7 +62,7 @@ def missing_hydrogens(mol: Chem.Mol) -> int:
 
 
 def bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
-    """Return whether a geometry has no bonds although it is not only single atoms."""
+    """Return whether a geometry has no bonds but more than isolated atoms."""
     return (
         mol.GetNumBonds() == 0
         and mol.GetNumConformers() > 0
@@ -76,7 +76,7 @@ def bonds_are_missing(mol: Chem.Mol, charge: int) -> bool:
 
 
 def has_all_positions(mol: Chem.Mol) -> bool:
-    """Return whether this is a geometry of all atoms, not a drawing or without hydrogens."""
+    """Return whether this is a geometry with all hydrogens, not a drawing."""
     return (
         mol.GetNumConformers() > 0
         and all(atom.GetTotalNumHs() == 0 for atom in mol.GetAtoms())
@@ -85,7 +85,7 @@ def has_all_positions(mol: Chem.Mol) -> bool:
 
 
 def is_drawing_in_3d(mol: Chem.Mol) -> bool:
-    """Return whether this is a drawing marked as 3D: flat, with an atom of four neighbours."""
+    """Return whether this is a drawing marked as 3D: flat despite an atom with four bonds."""
     return (
         mol.GetNumConformers() > 0
         and any(atom.GetDegree() >= 4 for atom in mol.GetAtoms())
@@ -94,14 +94,14 @@ def is_drawing_in_3d(mol: Chem.Mol) -> bool:
 
 
 def multiplicity_of(mol: Chem.Mol, charge: int) -> int:
-    """Return the multiplicity by unpaired electrons, or the lowest possible one."""
+    """Return the multiplicity from the unpaired electrons, or the lowest possible one."""
     unpaired = sum(map(_unpaired_electrons, mol.GetAtoms()))
     electrons = sum(atom.GetAtomicNum() for atom in mol.GetAtoms()) - charge
     return unpaired + 1 if (unpaired + electrons) % 2 == 0 else electrons % 2 + 1
 
 
 def _unpaired_electrons(atom: Chem.Atom) -> int:
-    """Count the radical electrons of an atom except an s pair.
+    """Count the radical electrons of an atom, excluding an s pair.
 
     Carbenes have an s pair only with a double bond or next to a lone pair (N-heterocyclic ones).
     """

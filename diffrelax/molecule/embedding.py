@@ -31,16 +31,16 @@ from diffrelax.molecule.stereo import assign_stereo, clear_nominal
 from diffrelax.molecule.strained_rings import has_strained_ring
 
 MAX_HEAVY_ATOMS = 100  # an alkane chain of this length takes 20 s
-MAX_ATOMS = 250  # hydrogens counted; either limit will do
+MAX_ATOMS = 250  # hydrogens included; a molecule is too large if it exceeds both limits
 NO_BOND = 0.3  # Å beyond the covalent radii; atoms within 0.2 count as bonded
 COS_OPPOSITE = -0.85  # 148°
-EMBEDDING_SECONDS = 30  # of the processor, for all trials of a molecule and the force field
+EMBEDDING_SECONDS = 30  # processor time for all trials of a molecule and the force field
 
 
 def embed_start(mol: Chem.Mol, seed: int, max_atoms: int | None = None) -> tuple[Chem.Mol, str]:
-    """Embed a molecule as `embed` does; with a strained ring, the lowest of several embeddings.
+    """Embed a molecule like `embed`; for strained rings, return the lowest of many embeddings.
 
-    Their energies may differ by 50 kcal/mol. The force field chooses. See
+    Embeddings of strained rings can differ widely in energy. The force field energy decides. See
     `diffrelax.molecule.strained_rings.has_strained_ring`.
     """
     asked = _Asked.of(mol, max_atoms)
@@ -57,12 +57,12 @@ def embed(
 ) -> tuple[Chem.Mol, str]:
     """Embed a molecule in 3D and relax it with MMFF94, or UFF if MMFF94 lacks parameters.
 
-    A geometry that lacks its hydrogens alone, such as a pose of docking, is relaxed from where it
-    stands, and embedded where that is another isomer or torn. Where an embedding fails, as for
-    small cages, trials follow that do without its tests of the embedded geometry (see
-    `diffrelax.molecule.embedding_trials`); whatever they give must have the stereochemistry asked
-    for, and all its bonds. Unconnected fragments are embedded each on its own, set side by side and
-    relaxed, each on its own again where they would drive each other away.
+    A geometry that lacks only hydrogens, such as a docking pose, is relaxed without embedding. If
+    the result is another isomer or has broken bonds, the molecule is embedded. If the embedding
+    fails, as for small cages, it is repeated without RDKit's tests of the geometry (see
+    `diffrelax.molecule.embedding_trials`); the result must have all bonds and the stereochemistry
+    of ``mol``. Unconnected fragments are embedded separately, placed side by side and relaxed
+    together, or separately if they repel each other.
 
     Parameters
     ----------
@@ -72,24 +72,24 @@ def embed(
     method : {"ETKDGv3", "KDG"}
         With or without torsion preferences from crystal structures.
     max_atoms : int, optional
-        Embed no larger molecule, hydrogens counted.
+        Reject larger molecules, hydrogens included.
 
     Returns
     -------
     rdkit.Chem.Mol
         With all hydrogens and one conformer.
     str
-        The force field: ``"mmff94"``, ``"uff"``, either with `` unconverged``, or ``"embedded"`` if
-        neither has parameters.
+        The force field: ``"mmff94"`` or ``"uff"``, with `` unconverged`` after an incomplete
+        relaxation, or ``"embedded"`` if neither has parameters.
 
     Raises
     ------
     ValueError
-        If the seed is not an integer from 0 to 2**31 - 9, ``mol`` has more than `max_atoms`, or
-        more than both `MAX_HEAVY_ATOMS` and `MAX_ATOMS`, no conformer with its stereochemistry is
-        found, or none within `EMBEDDING_SECONDS`.
+        If the seed is not an integer from 0 to 2**31 - 9; ``mol`` has more than `max_atoms` atoms,
+        or exceeds both `MAX_HEAVY_ATOMS` and `MAX_ATOMS`; or no conformer with its stereochemistry
+        is found within `EMBEDDING_SECONDS`.
     KeyboardInterrupt
-        If SIGINT comes while RDKit embeds.
+        If SIGINT arrives during the embedding.
     """
     seed = check_seed(seed)
     asked = _Asked.of(mol, max_atoms)
@@ -117,10 +117,10 @@ def embed(
 
 
 class _Asked(NamedTuple):
-    """A molecule to embed, with all hydrogens and no geometry, and what is known of its geometry.
+    """A molecule to embed, with all hydrogens but no geometry.
 
-    ``twists`` are configurations of which RDKit says nothing; ``poses`` have a geometry, whose
-    hydrogens were added.
+    ``twists`` are the configurations of its input geometry that RDKit ignores. ``poses`` are input
+    geometries with added hydrogens.
     """
 
     mol: Chem.Mol
@@ -153,7 +153,7 @@ class _Asked(NamedTuple):
         return cls(asked, twists, poses)
 
     def embeddings(self, trials: Iterable[Trial], end: float) -> Iterator[tuple[Chem.Mol, str]]:
-        """Yield embeddings that are this molecule, with their force field, until a deadline."""
+        """Yield embeddings that match this molecule, with their force field, until a deadline."""
         for trial, parameters in trials:
             start = _embed_once(trial, parameters, self.twists, end)
             if time.thread_time() > end:
@@ -177,7 +177,7 @@ class _Asked(NamedTuple):
 def _embed_once(mol: Chem.Mol, parameters: Any, twists: dict[Torsion, float], end: float) -> str:
     """Embed and relax a molecule in place; return the force field, or empty on failure.
 
-    Without parameters, it is relaxed from where it stands.
+    Without parameters, the existing conformer is relaxed.
     """
     if parameters is not None and not embedded_by_rdkit(mol, parameters):
         return ""

@@ -16,19 +16,19 @@ from diffrelax.molecule.stereo import TETRAHEDRAL
 Method: TypeAlias = Literal["ETKDGv3", "KDG"]
 Trial: TypeAlias = tuple[Chem.Mol, Any]  # a molecule and how to embed it
 
-TRIAL_SECONDS = 120  # of the clock, after which RDKit gives up a trial
-ATTEMPTS = 10_000  # of one trial, times the atoms; RDKit makes ten for each atom
+TRIAL_SECONDS = 120  # wall time after which RDKit abandons a trial
+ATTEMPTS = 10_000  # per trial, times the number of atoms; RDKit's default is ten per atom
 CAGE_ITERATIONS = 20
 CAGE_TRIALS = 8
-RING_TRIALS, RING_ITERATIONS = 4, 10  # of molecules with a strained ring
-RING_CAGE_TRIALS, FEWEST = 1200, 8  # over their atoms, which takes about a second
+RING_TRIALS, RING_ITERATIONS = 4, 10  # for molecules with a strained ring
+RING_CAGE_TRIALS, FEWEST = 1200, 8  # divided by the number of atoms; takes about a second
 
 
 def embedding_trials(asked: Chem.Mol, seed: int, method: Method) -> Iterator[Trial]:
-    """Yield molecules to embed and how: by a method of RDKit, and then as small cages.
+    """Yield molecules with embedding parameters: those of a method of RDKit, then for cages.
 
     In a small cage the neighbours of an atom can be on one side of it, which RDKit rejects. The
-    trials for cages skip these tests and use random coordinates without torsion preferences;
+    trials for cages omit this test and use random coordinates without torsion preferences;
     unspecified chiral atoms get a random configuration. Atoms with six neighbours are made
     octahedral.
     """
@@ -42,7 +42,7 @@ def embedding_trials(asked: Chem.Mol, seed: int, method: Method) -> Iterator[Tri
 
 
 def ring_trials(asked: Chem.Mol, seed: int) -> Iterator[Trial]:
-    """Yield trials for a molecule with a strained ring: a few by RDKit's KDG, more as small cages.
+    """Yield trials for a molecule with a strained ring: a few with KDG, more as small cages.
 
     RDKit rejects most such rings after many attempts.
     """
@@ -100,7 +100,7 @@ def embedded_by_rdkit(mol: Chem.Mol, parameters: Any) -> bool:
     Raises
     ------
     KeyboardInterrupt
-        If SIGINT comes while RDKit embeds.
+        If SIGINT arrives during the embedding.
     """
     if rdDistGeom.EmbedMolecule(mol, parameters) != 0:
         _pass_on_interrupt(mol, parameters)
@@ -120,7 +120,7 @@ def _pass_on_interrupt(mol: Chem.Mol, parameters: Any) -> None:
         bounds = rdDistGeom.GetMoleculeBoundsMatrix(
             mol, set15bounds=False, doTriangleSmoothing=False
         )
-        if DistanceGeometry.DoTriangleSmoothing(bounds):  # without, it does not begin
+        if DistanceGeometry.DoTriangleSmoothing(bounds):  # otherwise no attempt was made
             raise KeyboardInterrupt
 
 

@@ -1,4 +1,4 @@
-"""Environments of atoms, which describe what a model has learned."""
+"""Environments of atoms, which describe what a model was trained on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def environments(molecule: Molecule) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Each with the index of its first atom.
+        Index of the first atom of each environment.
     """
     return _environments(molecule.numbers.tolist(), molecule.bonds, molecule.formal_charges)
 
@@ -127,7 +127,7 @@ def write_environments(counts: Mapping[str, int], path: Path) -> None:
 
 
 def read_environments(path: Path) -> Counter[str]:
-    """Read a file of :func:`write_environments`.
+    """Read a file written by :func:`write_environments`.
 
     Raises
     ------

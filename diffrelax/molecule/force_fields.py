@@ -25,13 +25,13 @@ from diffrelax.molecule.held_torsions import (
 )
 
 FRAGMENT_GAP = 3.0  # Å
-RELAXATION_SECONDS = 30  # of the processor
+RELAXATION_SECONDS = 30  # processor time
 ROUNDS = 20
 STEPS_A_ROUND = 1000
 CARBON_BONDS = ({6}, {6, 7}, {6, 8})
 HOLDING = 0.1  # kcal/mol/degree²
 ROOM, STAYING = 0.4, 50.0  # Å, kcal/mol/Å²
-STRETCHED = 0.3  # of a bond
+STRETCHED = 0.3  # relative change of bond lengths
 
 
 def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bool = True) -> Any:
@@ -53,7 +53,7 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bo
     """
     helpers = rdForceFieldHelpers
     if level == "uff":
-        with rdBase.BlockLogs():  # of atoms that it does not know
+        with rdBase.BlockLogs():  # warnings about unknown atom types
             if not helpers.UFFHasAllMoleculeParams(mol):
                 return None
             return helpers.UFFGetMoleculeForceField(mol, ignoreInterfragInteractions=not together)
@@ -67,7 +67,7 @@ def force_field(mol: Chem.Mol, level: str, *, charges: bool = True, together: bo
 
 
 def has_mmff94(mol: Chem.Mol) -> bool:
-    """Tell whether MMFF94 has parameters for all atoms of a molecule."""
+    """Return whether MMFF94 has parameters for all atoms of a molecule."""
     return bool(rdForceFieldHelpers.MMFFHasAllMoleculeParams(mol))
 
 
@@ -117,7 +117,7 @@ def energy_with_holds(mol: Chem.Mol) -> float:
 def relax_nearby(mol: Chem.Mol) -> str:
     """Relax a geometry in place with MMFF94, or UFF if MMFF94 has no parameters.
 
-    Heavy atoms are restrained beyond `ROOM`, and so are most torsions.
+    Heavy atoms are restrained to within `ROOM` of their positions, and so are some torsions.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ def relax_nearby(mol: Chem.Mol) -> str:
     Returns
     -------
     str
-        The force field: ``"mmff94"`` or ``"uff"``, either with `` unconverged``; empty if neither
-        has parameters, the molecule is torn, or most bonds change so much that the lengths may not
-        be in Å.
+        The force field: ``"mmff94"`` or ``"uff"``, with `` unconverged`` after an incomplete
+        relaxation; empty if neither has parameters, the molecule is torn, or most bonds change so
+        much that the unit may not be Å.
     """
     field, level = _own_field(mol)
     if field is None:
@@ -174,7 +174,7 @@ def _bond_lengths(mol: Chem.Mol) -> np.ndarray:
 
 
 def _own_field(mol: Chem.Mol) -> tuple[Any, str]:
-    """Build MMFF94, or else UFF, with its name; None if neither has parameters."""
+    """Build MMFF94, or else UFF, and return it with its name; None if both lack parameters."""
     for level in ("mmff94", "uff"):
         if field := force_field(mol, level):
             return field, level

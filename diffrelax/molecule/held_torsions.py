@@ -1,4 +1,4 @@
-"""Torsions that force fields miss or turn out of conjugation, with their angles."""
+"""Torsions that force fields lack or twist out of conjugation, with their angles."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rdkit.Chem.rdMolTransforms import GetDihedralDeg
 
 from diffrelax.molecule.twists import overlooked_twists
 
-LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and bonds
-TURNED = 45.0  # degrees; what is nearer to its plane than that is left to the force field
-FLAT = [  # what MMFF94 turns out of the plane of conjugation, and the angles that it may have there
+LONE_PAIRS = ((8, 2), (7, 3), (16, 2))  # atomic numbers and numbers of neighbours
+TURNED = 45.0  # degrees; smaller deviations from the plane are left to the force field
+FLAT = [  # groups that MMFF94 twists out of conjugation, and their planar angles
     (Chem.MolFromSmarts(smarts), angles)
     for smarts, angles in (
         ("[a]:[c]-!@[#7X2+0]=[#7X2+0]", (0.0, 180.0)),  # azobenzene
         ("[a]:[c]-!@[#7X2]=[#7+;$(N=[N-])]", (0.0, 180.0)),  # azides of arenes
         ("[a]:[c]-!@[#7X2]=[#16X2;$(S=O)]", (0.0, 180.0)),  # N-sulfinylanilines
         ("[#1]-[#7X3H2]-[c]:[a]", (0.0, 180.0)),  # anilines, aminopyrimidines
-        # the like with one substituent, which has room on one side of the ring
+        # N-substituted ones, whose substituent fits on one side of the ring only
         ("[c;!$(c-[#1])]:[c;$(c:n),$(c:[c;$(c-[#1])])]-!@[#7X3H1;$([#7]-[#6])]-[#1]", (0.0,)),
         ("[#1]-[#7X3]-!@[#6X3]=[#7X2]", (0.0, 180.0)),  # amidines, guanidines
         ("[!#1]-!@[#16X2]-!@[#6X3]=[#16X1]", (0.0,)),  # dithiocarbamates
@@ -33,7 +33,7 @@ Torsion: TypeAlias = tuple[int, int, int, int]
 
 
 def senses(mol: Chem.Mol) -> dict[Torsion, float]:
-    """Return the configurations that RDKit ignores, by atoms."""
+    """Return the configurations that RDKit ignores, by the atoms of their torsions."""
     positions = mol.GetConformer().GetPositions()
     return {
         twist.torsion: twist.sense(positions)
@@ -45,7 +45,7 @@ def senses(mol: Chem.Mol) -> dict[Torsion, float]:
 def cumulated_torsions(
     mol: Chem.Mol, twists: dict[Torsion, float]
 ) -> Iterator[tuple[Torsion, float]]:
-    """Yield torsions across cumulated double bonds, and the angle, in degrees, that they must have.
+    """Yield torsions across cumulated double bonds with the angles, degrees, that they must have.
 
     Force fields have no term for them: the ends of allenes, ketenimines and carbodiimides are
     perpendicular, those of butatrienes coplanar. In a ring, only the outer substituents are
@@ -72,12 +72,12 @@ def _outermost(mol: Chem.Mol, end: int, beside: tuple[int, ...]) -> int:
 
 
 def boron_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
-    """Yield torsions about bonds of boron to O, N and S, and the angle that they must have.
+    """Yield torsions about B–O, B–N and B–S bonds with the angles that they must have.
 
     Lone pairs donate to three-coordinate boron, so its surroundings are planar, but UFF makes them
-    perpendicular, and MMFF94 has no boron. All substituents are oriented the same way round the
-    boron, the one nearer to the geometry, so that no two clash. Boron at a bridgehead is left to
-    its rings.
+    perpendicular, and MMFF94 has no boron. All substituents are oriented in the same sense around
+    boron, the one closer to the geometry, so that no two clash. Boron at a bridgehead is not
+    restrained.
     """
     for boron in mol.GetAtoms():
         is_bridgehead = all(bond.IsInRing() for bond in boron.GetBonds())
@@ -102,7 +102,7 @@ def turned_torsions(mol: Chem.Mol) -> Iterator[tuple[Torsion, float]]:
 
 
 def _is_crowded_azo(mol: Chem.Mol, arene: int, nitrogen: int, other: int) -> bool:
-    """Return whether an azo group, or the like, cannot be coplanar with its arene.
+    """Return whether an azo or similar group cannot be coplanar with its arene.
 
     For example if both arenes are on one side, or both ortho positions are substituted.
     """
@@ -127,7 +127,7 @@ def _in_plane(mol: Chem.Mol, boron: int, around: list[int]) -> Iterator[tuple[To
         others = [atom.GetIdx() for atom in donor.GetNeighbors() if atom.GetIdx() != boron]
         angles = [0.0, 180.0]
         ring = next((ring for ring in rings if boron in ring and middle in ring), ())
-        if ring:  # across it, and along it
+        if ring:  # 180° for a donor's neighbour in the ring, 0° for one outside
             (last,) = (i for i in around if i not in ring)
             others.sort(key=lambda i: i in ring)
             angles = angles[-len(others) :]

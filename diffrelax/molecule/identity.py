@@ -14,35 +14,35 @@ from diffrelax.molecule.stereo import TETRAHEDRAL, assign_stereo, isomeric_smile
 from diffrelax.molecule.twists import overlooked_twists
 
 BROKEN = 0.40  # Å beyond the covalent radii; the longest bond in QM9 is at 0.26
-STRETCHED = 0.20  # Å; more than a level of theory moves a bond that was long before
+STRETCHED = 0.20  # Å; more than a long bond differs between levels of theory
 FORMED = 0.20  # Å; the shortest gap between atoms that are not bonded is at 0.25 in QM9
-# Å beyond what is usual for its order that no bond of nonmetals has, whatever it was before
+# Å beyond the usual length for its order; a longer bond of nonmetals is always broken
 NO_BOND_OF_HYDROGEN = 0.40
 NO_BOND = 0.50  # 0.47 in N2O3
-SURE_BOND = 0.10  # Å beyond the covalent radii; whatever it was before
+SURE_BOND = 0.10  # Å beyond the covalent radii; closer nonmetals are always bonded
 SHORTER = {1.0: 0.0, 1.5: 0.08, 2.0: 0.19, 3.0: 0.32}  # Å, by bond order; C–C 1.52, C≡C 1.20 Å
 NONMETALS = (1, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)  # bonds to boron may be dative
 NAMED_CHANGES = 3
-RIGHT, LOST = 0.9, 0.65  # senses of the twist of a cumulene: 64 to 90°, below 41°
-CERTAIN = 0.3  # a sense whose sign is certain
+RIGHT, LOST = 0.9, 0.65  # sense of the twist of a cumulene: 64 to 90°, below 41°
+CERTAIN = 0.3  # a larger sense has a certain sign
 DOUBLE_BOND = {Chem.BondStereo.STEREOE: "E", Chem.BondStereo.STEREOZ: "Z"}
 
 
 def identity_change(before: Molecule, positions: np.ndarray) -> str:
     """Describe how a molecule changed into another one; same order of atoms.
 
-    A bond broke if it became longer than the covalent radii and 0.4 Å and by at least 0.2 Å, a bond
-    formed if a pair became closer than the covalent radii and 0.2 Å: the gap absorbs the
-    differences between levels of theory. Between nonmetals a start that was broken excuses nothing:
-    a bond is broken if it is 0.3 Å (0.4 Å to hydrogen, 0.5 Å between other atoms than carbon)
-    longer than is usual for its order, and two atoms are bonded that are not 0.1 Å further apart
-    than their radii. R/S and E/Z come from the positions, on the bonds of ``before``; only what
-    makes a stereoisomer is compared, so the inversion of an amine is no change, unless its nitrogen
-    carries no hydrogen and is held by a three-membered ring or a bridgehead; phosphines and arsines
-    do not invert. What comes near a metal ion without bonds forms none. Allenes and longer
-    cumulenes are compared, whose ends may not leave their angle either, and double bonds in small
-    rings; biaryls are not. Where the bonds of ``before`` are unknown, close pairs count as bonds
-    and stereochemistry is not compared.
+    A bond broke if it exceeds the sum of the covalent radii by 0.4 Å and became at least 0.2 Å
+    longer. A bond formed if two atoms came closer than 0.2 Å beyond that sum. The gap allows for
+    differences between levels of theory. Between nonmetals, two limits apply even if the start was
+    distorted: a bond is broken if it is 0.3 Å longer than usual for its order (0.4 Å to hydrogen,
+    0.5 Å between atoms other than carbon), and atoms within 0.1 Å of the sum of their radii are
+    bonded. Metal ions without bonds form none.
+
+    R/S and E/Z follow from the positions and the bonds of ``before``. The inversion of an amine is
+    no change, unless its nitrogen has no hydrogen and is in a three-membered ring or at a
+    bridgehead; phosphines and arsines do not invert. Allenes and longer cumulenes are compared,
+    including the angle between their ends, and so are double bonds in small rings, but not biaryls.
+    If the bonds are unknown, close pairs count as bonds and stereochemistry is not compared.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
     Raises
     ------
     ValueError
-        If the positions are of another shape.
+        If the positions have another shape.
     """
     positions = np.asarray(positions, dtype=np.float64)
     if positions.shape != before.positions.shape:
@@ -75,7 +75,7 @@ def identity_change(before: Molecule, positions: np.ndarray) -> str:
 
 
 def has_enantiomer(molecule: Molecule) -> bool:
-    """Return whether the mirror image is another molecule, by R/S and cumulenes.
+    """Return whether the mirror image is another molecule, judged by R/S and cumulenes.
 
     True if the bonds are unknown.
     """
@@ -176,7 +176,7 @@ def _described(old: str, new: str) -> str:
 
 
 def bonded_pairs(molecule: Molecule) -> list[tuple[int, int]]:
-    """Return the pairs of atoms that are bonded, or that are close where bonds are unknown."""
+    """Return the pairs of bonded atoms, or of close atoms if the bonds are unknown."""
     if molecule.bonds or molecule.formal_charges:
         return [bond[:2] for bond in molecule.bonds]
     return [(int(i), int(j)) for i, j in near_pairs(molecule.numbers, molecule.positions)]

@@ -10,27 +10,27 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from diffrelax.errors import InputError
 
-ACIDS = [  # of phosphorus, sulfur and their like, whose tautomers RDKit does not list
+ACIDS = [  # of P, S, As and Se, whose tautomers RDKit does not enumerate
     Chem.MolFromSmarts(smarts)
     for smarts in (
         "[#8;!H0]-[#15,#16,#33,#34]=[#16,#34]", "[#16,#34;!H0]-[#15,#16,#33,#34]=[#8]",
         "[#7;!H0]-[#15,#16,#33,#34]=[#7]",
     )
 ]  # fmt: skip
-BASIC = Chem.MolFromSmarts(  # nitrogen that may have gained a proton as well
+BASIC = Chem.MolFromSmarts(  # nitrogen that may have gained the proton instead
     "[#7+0;!H0,X2,X3;!$([#7]#*);!$([nH]);!$([nX3]);!$(N-[#6]=[#8,#16]);!$(NS(=O)=O)]"
 )
 NAMED_TAUTOMERS = 3
 
 
 def read_inchi(inchi: str) -> Chem.Mol:
-    """Read an InChI; of several tautomers, the one that RDKit prefers, such as the amide.
+    """Read an InChI; of several tautomers, return the one that RDKit prefers, such as an amide.
 
     Raises
     ------
     ValueError
         If it is invalid, RDKit cannot read its stereochemistry, it is ambiguous (tautomers, ions),
-        or it has isotopes beside mobile hydrogens.
+        or it has isotopes and mobile hydrogens.
     """
     with rdBase.BlockLogs():
         mol = Chem.MolFromInchi(inchi)
@@ -86,7 +86,7 @@ def _identity(inchi: str) -> dict[str, str]:
 
 
 def _has_choice(ion: Chem.Mol) -> bool:
-    """Return whether another atom could carry the charge: a basic N, or one with H."""
+    """Return whether another atom could carry the charge: basic N, or an atom with H."""
     if Chem.GetFormalCharge(ion) > 0:
         return ion.HasSubstructMatch(BASIC)
     neutral = (atom for atom in ion.GetAtoms() if atom.GetFormalCharge() == 0)
@@ -121,7 +121,7 @@ def stereo_of(inchi: str) -> dict[tuple[str, int, str], str]:
     -------
     dict
         ``+`` or ``-`` by layer (``b`` of double bonds, ``t`` of centres), number of the component
-        and atoms, such as ``("b", 0, "4-3")``; of mirror images with opposite signs for centres.
+        and atoms, such as ``("b", 0, "4-3")``. Mirror images have opposite signs for centres.
     """
     layers = {layer[:1]: layer[1:] for layer in inchi.split("/")[1:]}
     inverted = layers.get("m", "")

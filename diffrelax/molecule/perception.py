@@ -24,15 +24,15 @@ from diffrelax.molecule.stereo import assign_stereo, unlabelled, without_hydroge
 
 TEMPLATE_TOLERANCE = 0.40  # Å, where a SMILES confirms the bonds, as for F–F
 BOND_ORDER_ITERATIONS = 10_000
-DOUBTFUL_ORDERS = 6  # that are compared where charges are apart
-ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene in every second order of its atoms
-FEW_BONDS = 3.4  # bond orders of a carbon by lengths: 3.6 in C2F4 and the like; 3.3 with a C–H cut
+DOUBTFUL_ORDERS = 6  # compared if charges are separated
+ATOM_ORDERS = 20  # RDKit finds the bonds of trinitrotoluene for half of the atom orders
+FEW_BONDS = 3.4  # sum of bond orders of carbon from lengths: 3.6 in C2F4, 3.3 if H is missing
 STRAIGHT = -0.9  # cosine of an angle of 154°
-LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of what has a single bond to phosphorus
+LEAST_NEIGHBOURS = {6: 3, 7: 3, 8: 2, 16: 2, 34: 2}  # of atoms singly bonded to phosphorus
 HYPERVALENT = {15, 16, 33, 34}
-ORDER_LENGTH = 0.3  # Å by which a bond is shorter whose order is e times higher
-UNCHARGE_SULFUR = {  # where an anion beside or across a bond cancels its charge, and the changes
-    # of the orders of the bonds
+ORDER_LENGTH = 0.3  # Å by which a bond shortens when its order increases e-fold
+UNCHARGE_SULFUR = {  # an adjacent or conjugated anion cancels its charge; the values are the
+    # changes of the bond orders
     "[S+]-[N-,O-,S-]": (1,),
     "[O-;D1]-[S]#[N+]": (1, -1),
     "[S+]=,#[C,P]-[*-;D1]": (-1, 1),
@@ -42,7 +42,7 @@ UNCHARGE_SULFUR = {  # where an anion beside or across a bond cancels its charge
 
 
 class StandIn(NamedTuple):
-    """An element that replaces an ion with as many bonds, and the charge of the ion."""
+    """An element that replaces an ion with the same number of bonds, and the ion's charge."""
 
     number: int
     charge: int
@@ -50,7 +50,7 @@ class StandIn(NamedTuple):
 
 PHOSPHONIUM, AMIDE, PYRIDINIUM = StandIn(14, 1), StandIn(8, -1), StandIn(6, 1)
 MOST_MATCHES = 100
-CHOICES = 10  # of nitrogen atoms that are tried as the cations of a molecule
+CHOICES = 10  # sets of nitrogen atoms tried as the cations of a molecule
 
 
 def perceive_bonds(
@@ -105,9 +105,9 @@ def _read_as(
 def _bonds_in_some_order(
     mol: Chem.RWMol, charge: int, multiplicity: int, stand_ins: Mapping[int, StandIn]
 ) -> Chem.Mol | None:
-    """Try several orders of the atoms, with stand-ins for some.
+    """Try several orders of the atoms, some of which are replaced by stand-ins.
 
-    The first result is used unless it has unnecessary charge separation; then the best of a few.
+    Returns the first result without unnecessary charge separation, or else the best of a few.
     """
     doubtful: list[Chem.Mol] = []
     total = charge
@@ -135,7 +135,7 @@ def _bonds_in_some_order(
 
 
 def _has_charges_apart(mol: Chem.Mol, charge: int) -> bool:
-    """Return whether carbon is charged, or more atoms than charge and dipolar bonds need."""
+    """Return whether carbon is charged, or more atoms than charge and dipolar bonds require."""
     apart = [
         atom
         for atom in mol.GetAtoms()
@@ -160,7 +160,7 @@ def _phosphonium(mol: Chem.Mol) -> list[int]:
 
 
 def _pyridinium(mol: Chem.RWMol, charge: int, multiplicity: int) -> Chem.Mol | None:
-    """Handle conjugated cations in one molecule, such as paraquat, which RDKit misses."""
+    """Read conjugated polycations that RDKit misses, such as paraquat."""
     for some in islice(combinations(_nitrogen(mol, 3), charge), CHOICES):
         found = _read_as(mol, charge, multiplicity, dict.fromkeys(some, PYRIDINIUM))
         if found and all(found.GetAtomWithIdx(i).GetTotalValence() == 4 for i in some):
@@ -169,7 +169,7 @@ def _pyridinium(mol: Chem.RWMol, charge: int, multiplicity: int) -> Chem.Mol | N
 
 
 def _nitrogen(mol: Chem.Mol, neighbours: int) -> Iterator[int]:
-    """Yield nitrogen atoms with a number of neighbours: amide two, iminium three."""
+    """Yield nitrogen atoms with a number of neighbours: two for amide anions, three for iminium."""
     for atom in mol.GetAtoms():
         if atom.GetAtomicNum() == 7 and atom.GetDegree() == neighbours:
             yield atom.GetIdx()
@@ -180,10 +180,10 @@ def _has_carbanion(mol: Chem.Mol) -> bool:
 
 
 def bare_carbon(numbers: np.ndarray, positions: np.ndarray, mol: Chem.Mol | None) -> int | None:
-    """Find a carbon with missing hydrogens, if no carbon has any.
+    """Find a carbon with missing hydrogens, if there is no C–H bond.
 
-    Bond orders that follow from the lengths (Pauling 1947, doi 10.1021/ja01195a024) add up to less
-    than the four of a carbon, and to less than those of its bonds if these are known.
+    Its bond orders from the bond lengths (Pauling 1947, doi 10.1021/ja01195a024) add up to less
+    than four, and to less than those of its bonds if these are known.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ def bare_carbon(numbers: np.ndarray, positions: np.ndarray, mol: Chem.Mol | None
     for k in np.flatnonzero(bare):
         edges = positions[np.r_[j[i == k], i[j == k]]] - positions[k]
         edges /= np.linalg.norm(edges, axis=1, keepdims=True)
-        if len(edges) != 2 or edges[0] @ edges[1] > STRAIGHT:  # bad starts of CS2 are straight
+        if len(edges) != 2 or edges[0] @ edges[1] > STRAIGHT:  # distorted CS2 is linear
             return int(k)
     return None
 
@@ -243,9 +243,9 @@ def _bond_orders(mol: Chem.Mol, charge: int, multiplicity: int) -> Chem.Mol | No
 
 
 def _copies(mol: Chem.RWMol, template: Chem.Mol) -> list[Chem.RWMol]:
-    """Yield copies with the bond orders of a template, in every distinct mapping.
+    """Return copies with the bond orders of a template, one for each distinct mapping.
 
-    There are several if atoms are more symmetric than bonds, as in a cyanine.
+    There are several if the skeleton is more symmetric than the bond orders, as in a cyanine.
     """
     pattern = skeleton(
         (atom.GetAtomicNum() for atom in template.GetAtoms()),
@@ -275,7 +275,7 @@ def _copies(mol: Chem.RWMol, template: Chem.Mol) -> list[Chem.RWMol]:
 
 
 def _without_ends(mol: Chem.RWMol) -> tuple[Chem.RWMol, list[int]]:
-    """Remove hydrogens of heteroatoms; their number is stored as an isotope.
+    """Remove hydrogens of heavy atoms; their number is stored as an isotope.
 
     Returns the molecule and the indices of the atoms that are left.
     """

@@ -82,7 +82,7 @@ class Molecule:
         not part of ``smiles``.
     left_open : bool
         Whether it was embedded from an input with unspecified stereochemistry; ``smiles`` has the
-        result.
+        stereochemistry of the embedding.
 
     Raises
     ------
@@ -137,7 +137,7 @@ class Molecule:
 
     @property
     def masses(self) -> np.ndarray:
-        """Masses, (n_atoms,), amu: of isotopes, or of the natural mixture."""
+        """Masses, (n_atoms,), amu, of the isotopes or the natural mixture."""
         table = Chem.GetPeriodicTable()
         masses = atomic_masses[self.numbers]
         for i, mass_number in enumerate(self.isotopes):
@@ -333,18 +333,18 @@ class Molecule:
         name : str
             Default: ``atoms.info["name"]``, or the SMILES, or the formula.
         charge : int, optional
-            Default: ``atoms.info["charge"]`` or ``["total_charge"]``, in any case; otherwise the
-            rounded sum of the initial charges if any is not zero; otherwise that of the SMILES.
+            Default: ``atoms.info["charge"]`` or ``["total_charge"]`` (keys in upper or lower case);
+            otherwise the rounded sum of nonzero initial charges; otherwise that of the SMILES.
         multiplicity : int, optional
             Default: ``atoms.info["multiplicity"]`` or ``["spin_multiplicity"]``; otherwise one more
             than the rounded sum of the initial magnetic moments if any is not zero; otherwise 1 for
-            an even number of electrons and 2 for an odd one.
+            an even number of electrons and 2 for an odd number.
 
         Raises
         ------
         ValueError
-            If the atoms are periodic, have constraints or are too many; do not match the SMILES or
-            its charge; lack hydrogens; or are not a valid molecule (see the class).
+            If the atoms are periodic, constrained or too many; do not match the SMILES or its
+            charge; lack hydrogens; or are not a valid molecule (see the class).
         """
         if any(atoms.pbc):
             raise InputError("a periodic system is not a molecule: set pbc to False")
@@ -383,7 +383,7 @@ class Molecule:
         Isotopes are set as masses.
         """
         texts = {"name": self.name, "smiles": self.isotopic_smiles}
-        info = {key: text for key, text in texts.items() if text}  # ASE reads empty ones otherwise
+        info = {key: text for key, text in texts.items() if text}  # ASE misreads empty texts
         return ase.Atoms(
             self.numbers,
             positions=self.positions,
@@ -447,6 +447,6 @@ def _with_bonds(
         isotopes=isotopes_of(mol),
     )
     with rdBase.BlockLogs():
-        read = molecule.to_rdkit()  # aromatic where it was written as a Kekulé structure
+        read = molecule.to_rdkit()  # aromatic even if given as a Kekulé structure
         smiles = isomeric_smiles(read)
     return replace(molecule, bonds=bonds_of(read), smiles=smiles, name=name or smiles)

@@ -11,7 +11,7 @@ from rdkit import Chem
 
 from diffrelax.molecule.connectivity import constitution
 
-CHARGED_NITROGEN = {  # as is usual of sulfonamides, diazo compounds, azides and thiazolium
+CHARGED_NITROGEN = {  # to the usual forms of sulfonamides, diazo compounds, azides and thiazolium
     "[O-;D1]-[#16;D4]=[#7;+0;D2]": (1, -1),
     "[#6-]-[N+]#[N;D1;+0]": (1, -1),
     "[#8-]-[#6]=[#6]-[N+]#[N;D1;+0]": (1, -1, 1, -1),
@@ -19,7 +19,7 @@ CHARGED_NITROGEN = {  # as is usual of sulfonamides, diazo compounds, azides and
     "[O-]-[#15]=[#7]-[N+]#[N;D1;+0]": (1, -1, 1, -1),
     "[#16+;D2]=[#6]-[#7;D3;+0]": (-1, 1),
 }
-SELDOM_DRAWN = [  # where another form in resonance is usual
+SELDOM_DRAWN = [  # another resonance structure is usual
     Chem.MolFromSmarts(smarts)
     for smarts in (
         "[#7]-[#7+]#[#7;D1]",  # azides
@@ -29,7 +29,7 @@ SELDOM_DRAWN = [  # where another form in resonance is usual
     )
 ]
 MOST_STRUCTURES = 200
-ELECTRONEGATIVITY = {  # of Pauling
+ELECTRONEGATIVITY = {  # Pauling scale
     5: 2.04, 6: 2.55, 7: 3.04, 8: 3.44, 9: 3.98, 14: 1.90, 15: 2.19, 16: 2.58, 17: 3.16, 34: 2.55,
     35: 2.96, 53: 2.66,
 }  # fmt: skip
@@ -39,7 +39,7 @@ def in_one_form(mol: Chem.Mol) -> Chem.Mol:
     """Choose one resonance structure, independent of the order of atoms.
 
     It has the fewest charges, the fewest `SELDOM_DRAWN` patterns, and negative charges on
-    electronegative atoms; then the most aromatic bonds; then the first SMILES.
+    electronegative atoms; then the most aromatic bonds; then the first SMILES in order.
     """
     if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
         return mol
@@ -70,7 +70,7 @@ def rank_form(structure: Chem.Mol) -> tuple[int, int, float, int, str, str]:
 
 
 def by_lengths(mol: Chem.Mol, known: str = "") -> Chem.Mol:
-    """Place double bonds at short bonds if there is a choice, as in cyclobutadienes.
+    """Draw short bonds as double bonds if there is a choice, as in cyclobutadienes.
 
     A known constitution is kept; aromatic rings are not changed.
     """

@@ -24,11 +24,11 @@ from diffrelax.molecule.twists import (
 TETRAHEDRAL = (Chem.ChiralType.CHI_TETRAHEDRAL_CW, Chem.ChiralType.CHI_TETRAHEDRAL_CCW)
 UNSPECIFIED = Chem.ChiralType.CHI_UNSPECIFIED
 PYRAMIDAL = (7, 15, 33)  # N, P, As
-FLAT_PYRAMID = 0.1  # volume that three unit vectors along the bonds span; 0.7 in an aziridine
+FLAT_PYRAMID = 0.1  # volume spanned by three unit vectors along the bonds; 0.7 in an aziridine
 CHALCOGENS = (16, 34, 52)
 AMIDINIUM = Chem.MolFromSmarts("[#7+;X3]=[#6;X3]-[#7+0;X3]")
-TIGHT_RING = 5  # atoms; two such rings have one way to share a bond
-LABELLING = 100_000  # iterations in the search for R and S
+TIGHT_RING = 5  # atoms; two such rings share a bond in one configuration only
+LABELLING = 100_000  # iterations in the assignment of R and S
 
 
 def assign_stereo(mol: Chem.Mol) -> None:
@@ -148,7 +148,7 @@ def mol_from_smiles(smiles: str) -> Chem.Mol | None:
     mol = Chem.MolFromSmiles(smiles)
     if mol is None:
         return None
-    written = Chem.MolFromSmiles(smiles, sanitize=False)  # has hydrogens that the other may lack
+    written = Chem.MolFromSmiles(smiles, sanitize=False)  # has hydrogens that `mol` may lack
     tags = iter([atom.GetChiralTag() for atom in written.GetAtoms() if atom.GetAtomicNum() != 1])
     keep_spiro_tags(
         mol, [UNSPECIFIED if a.GetAtomicNum() == 1 else next(tags) for a in mol.GetAtoms()]
@@ -256,7 +256,7 @@ def _in_cages(mol: Chem.Mol) -> set[int]:
     They have three bridges in small rings, or are in three rings of at most five atoms, as in
     cubane.
     """
-    bridgeheads: Any = []  # which its stubs take for something else
+    bridgeheads: Any = []  # the stubs declare another type
     rdMolDescriptors.CalcNumBridgeheadAtoms(mol, bridgeheads)
     rings = mol.GetRingInfo()
     tight = Counter(i for ring in Chem.GetSymmSSSR(mol) if len(ring) <= TIGHT_RING for i in ring)
@@ -277,10 +277,10 @@ def _tags(mol: Chem.Mol) -> list[Chem.ChiralType]:
 
 
 def ignored_stereo(smiles: str) -> str:
-    """Describe a configuration in a SMILES that RDKit can neither keep nor embed; or empty.
+    """Describe a configuration in a SMILES that RDKit cannot keep or embed; empty if none.
 
-    Meaningless tags, as on an atom with two equal neighbours or an inverting nitrogen, are not
-    reported.
+    Meaningless tags, such as on an atom with two equal neighbours or an inverting nitrogen, are
+    not reported.
     """
     parameters: Any = Chem.SmilesParserParams()
     parameters.removeHs = False

@@ -6,7 +6,7 @@ from rdkit import Chem
 
 from diffrelax.molecule.twists import SMALL_RING, annulenes, double_bond_chains
 
-LARGEST = 12  # atoms of rings that such bonds strain
+LARGEST = 12  # atoms; such bonds do not strain larger rings
 
 
 def has_strained_ring(mol: Chem.Mol) -> bool:

@@ -15,7 +15,7 @@ from diffrelax.molecule import Molecule
 from diffrelax.molecule.comparison import SAME_RMSD, conformer_atoms
 from diffrelax.molecule.identity import bonded_pairs
 
-SLACK = 0.3  # Å; by how much a distance may differ from that of its image
+SLACK = 0.3  # Å; allowed difference between a distance and that of its image
 
 
 class Symmetry(NamedTuple):
@@ -108,5 +108,5 @@ def _candidates(numbers: np.ndarray, moving: np.ndarray, fixed: np.ndarray) -> I
 def _align(fixed: np.ndarray, moving: np.ndarray) -> tuple[Rotation, float]:
     """Return the best rotation and the norm of the remaining deviations."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # a line may turn about itself
+        warnings.simplefilter("ignore", UserWarning)  # a linear molecule may rotate about its axis
         return Rotation.align_vectors(fixed, moving)

@@ -64,7 +64,7 @@ class Rotors:
         return self.torsions[:, 1:3]
 
     def turn(self, positions: np.ndarray, chosen: np.ndarray, angles: np.ndarray) -> np.ndarray:
-        """Turn one rotor of each geometry rigidly (Rodrigues' formula).
+        """Rotate one rotor of each geometry rigidly (Rodrigues' formula).
 
         Parameters
         ----------

@@ -45,7 +45,7 @@ class Twist(NamedTuple):
     Attributes
     ----------
     chain : tuple of int
-        Atoms of the chain; its ends are perpendicular if their number is odd, coplanar if even.
+        Atoms of the chain; its ends are perpendicular if the number is odd, coplanar if even.
     left, right : tuple of int
         Other neighbours of the first and the last atom, one or two each.
     is_element : bool
@@ -110,7 +110,7 @@ def overlooked_twists(mol: Chem.Mol) -> list[Twist]:
 
 
 def open_twists(mol: Chem.Mol) -> list[Twist]:
-    """Find configurations that SMILES cannot specify: cumulenes, and between equal branches."""
+    """Find configurations that SMILES cannot specify: of cumulenes, or at equal branches."""
     return [
         twist
         for twist in overlooked_twists(mol)
@@ -150,6 +150,6 @@ def _in_small_ring(bond: Chem.Bond) -> bool:
 
 
 def double_bond_elements(mol: Chem.Mol) -> set[int]:
-    """Return the stereo double bonds of RDKit's newer perception, which it cannot embed."""
+    """Return stereo double bonds of RDKit's newer perception, which RDKit cannot embed."""
     found = Chem.FindPotentialStereo(Chem.Mol(mol), cleanIt=False)
     return {info.centeredOn for info in found if info.type == Chem.StereoType.Bond_Double}

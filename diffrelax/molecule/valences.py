@@ -19,14 +19,14 @@ RADII = (
     {6: 0.67, 7: 0.60, 8: 0.57},
     {6: 0.60, 7: 0.54, 8: 0.53},
 )
-SPREAD = 0.06  # Å, of the lengths of bonds about the sum of their radii, and of estimates
-# distances in units of a single bond: below the first, atoms are in one place; up to the second,
-# bonded; up to the third, perhaps
+SPREAD = 0.06  # Å; standard deviation of bond lengths from sums of radii, and of estimates
+# distances in units of a single bond: below the first, atoms coincide; up to the second, they are
+# bonded; up to the third, they may be
 COLLISION, BOND, CONTACT = 0.7, 1.22, 1.3
 NO_BOND = 2.0  # costs are negative logarithms of probabilities
 CHARGE = 2.0
 CERTAINLY_NOT = 14.0
-MOST_NODES = 1000  # of the search; all of sixty molecules took one
+MOST_NODES = 1000  # of the search; one was enough for all of sixty molecules
 
 
 class Kind(NamedTuple):

@@ -1,4 +1,4 @@
-"""Shape of a network, as it is written in a model's configuration."""
+"""Shape of a network, as given in the configuration of a model."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ class NetworkConfig(BaseModel):
     Attributes
     ----------
     levels : tuple of str
-        Levels of theory that the network tells apart; none where all minima are of one.
+        Levels of theory that the network distinguishes; empty if all minima are at the same level.
     charges : tuple of int
-        Total charges that it knows.
+        Total charges that the network knows.
     starts : tuple of str
-        Cheap levels of theory whose minima it tells apart as starts of the bridge; the first stands
-        for any other.
+        Cheap levels of theory that the network distinguishes as starts of the bridge. Starts of any
+        other level are treated like those of the first.
     elements : tuple of int
-        Atomic numbers that it knows.
+        Atomic numbers that the network knows.
     channels : int
-        Features of each degree l = 0, 1, 2 on an atom.
+        Number of channels per atom for each degree l = 0, 1, 2.
     products : int
-        Channels of these, at most all, that are multiplied on an atom.
+        Number of these channels (at most all) that enter the products on each atom.
     sent, sent_tensors : int
-        Scalars, and features of l = 1 and of l = 2, that an atom sends to its neighbours.
+        Number of scalars, and of features with l = 1 and l = 2, in a message to a neighbour.
     radial, coarse : int
-        Radial functions of a pair: fine ones for its length and direction, coarse ones for the
-        rest (l = 2, and the messages of vectors and tensors).
+        Number of radial functions of a pair: fine ones for l = 0 and 1, coarse ones for the rest
+        (l = 2, and the messages of vectors and tensors).
     fine_tensors : bool
-        Whether l = 2 has the fine ones too, as in models of QM9.
+        Whether l = 2 also uses the fine functions, as in the QM9 models.
     layers : int
-        Rounds of message passing.
+        Number of message-passing layers.
     cutoff : float, Å
-        Distance up to which atoms are neighbours.
+        Largest distance of neighbours.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

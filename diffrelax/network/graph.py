@@ -1,8 +1,8 @@
-"""What the network sees of geometries: for each atom its neighbours, and where they lie.
+"""Neighbour graph: the neighbours of each atom, and their distances and directions.
 
-The atoms of all molecules stand in one row, ordered by the number of their neighbours and cut
-into blocks. In a block each atom has a table of neighbours as long as the longest of them, so all
-work on pairs is batched matrix products, and costs as much as there are pairs within the cutoff.
+The atoms of all molecules are sorted by their number of neighbours and split into blocks. Within a
+block, the neighbour lists are padded to the same length. All operations on pairs are then batched
+matrix products, and their cost is proportional to the number of pairs within the cutoff.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 
 from diffrelax.network.sphere import spherical_harmonics
 
-SHORTEST = 0.7  # Å; no two atoms of a molecule come closer
+SHORTEST = 0.7  # Å; atoms of a molecule are not closer
 BLOCKS = 4
 
 
 class Block(NamedTuple):
-    """Atoms with about as many neighbours each.
+    """Atoms with similar numbers of neighbours.
 
     Attributes
     ----------
     senders : (n_atoms, n_neighbours) int tensor
-        Places of the neighbours among all atoms.
+        Indices of the neighbours among all atoms.
     basis : three (n_atoms, (2 l + 1) n_radial, n_neighbours) tensors, l = 0, 1, 2
         Spherical harmonics of the directions from each atom to its neighbours, times radial
         functions of the distances; zero where there is no neighbour.
     coarse : (n_atoms, n_coarse, n_neighbours) tensor
-        Coarse radial functions alone.
+        Coarse radial functions without harmonics.
     """
 
     senders: Tensor
@@ -44,11 +44,11 @@ class Graph(NamedTuple):
     Attributes
     ----------
     order : (n_atoms,) int tensor
-        Where each atom stands in the padded batch, flattened.
+        Index of each atom in the flattened padded batch.
     molecules : (n_atoms,) int tensor
-        The molecule that each atom belongs to.
+        Index of the molecule of each atom.
     blocks : tuple of Block
-        One after the other they have all atoms.
+        Together they have all atoms, in this order.
     """
 
     order: Tensor
@@ -57,18 +57,18 @@ class Graph(NamedTuple):
 
 
 class GraphBuilder(nn.Module):
-    """Find the neighbours, and expand their vectors in radial functions times harmonics.
+    """Find the neighbours, and expand pair vectors in radial functions times harmonics.
 
-    The radial functions are Gaussians in the logarithm of the distance, fine for bonds and coarse
-    for far pairs, times a polynomial cutoff (Gasteiger et al. 2020, eq. 8, p = 6).
+    The radial functions are Gaussians of the logarithm of the distance, narrow for bonds and wide
+    for distant pairs, times a polynomial cutoff (Gasteiger et al. 2020, eq. 8, p = 6).
 
     Parameters
     ----------
     radial, coarse : int
-        Number of fine functions, and of coarse ones.
+        Numbers of fine and of coarse radial functions.
     cutoff : float, Å
     fine_tensors : bool
-        Whether the fine ones are those of l = 2 too.
+        Whether l = 2 also uses the fine functions.
     """
 
     centres: Tensor
@@ -89,7 +89,7 @@ class GraphBuilder(nn.Module):
         ----------
         positions : (n_molecules, n_atoms, 3) tensor, Å
         real : (n_molecules, n_atoms) bool tensor
-            Where there is an atom.
+            True where there is an atom.
         """
         n_atoms = real.shape[1]
         near = torch.cdist(positions, positions, compute_mode="donot_use_mm_for_euclid_dist")
@@ -103,7 +103,7 @@ class GraphBuilder(nn.Module):
         basis, coarse = self._expand(vectors)
         places = torch.empty_like(counts)
         places[order] = torch.arange(len(order), device=order.device)
-        # one more pair, of nothing, fills the tables up
+        # an additional empty pair is used for padding
         senders = torch.cat([places[molecule * n_atoms + sender], places.new_zeros(1)])
         firsts = counts.cumsum(0) - counts
         blocks = []
@@ -135,13 +135,13 @@ def _with_nothing(rows: Tensor) -> Tensor:
 
 
 def _gaussians(distances: Tensor, centres: Tensor) -> Tensor:
-    """Return Gaussians in the logarithms of distances, Å, (..., n_centres)."""
+    """Return Gaussians of the logarithms of distances in Å, (..., n_centres)."""
     width = centres[1] - centres[0]
     logs = distances.clamp(min=0.1).log()[..., None]
     return torch.exp(-0.5 * ((logs - centres) / width) ** 2)
 
 
 def _envelope(distances: Tensor, cutoff: float) -> Tensor:
-    """Return the polynomial that lets radial functions end at the cutoff, (..., 1)."""
+    """Return the polynomial that takes radial functions to zero at the cutoff, (..., 1)."""
     x = (distances / cutoff).clamp(max=1.0)
     return (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)[..., None]

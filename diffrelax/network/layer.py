@@ -1,10 +1,9 @@
-"""One round of message passing.
+"""A message-passing layer.
 
-Features of an atom have degrees l = 0, 1, 2 with the same number of channels; a tensor of
-features is (9, n_atoms, n_channels), the nine components being those of ``0e + 1o + 2e`` in e3nn's
-order. An atom sends fewer channels than it has; its neighbours take them up with all radial
-functions, and one matrix mixes both. Products are taken on atoms, not on pairs (Drautz 2019;
-Batatia et al. 2022).
+The features of an atom have degrees l = 0, 1, 2 with the same number of channels. A feature tensor
+has the shape (9, n_atoms, n_channels), with the components of ``0e + 1o + 2e`` in e3nn's order. A
+message has fewer channels than an atom. The receiver multiplies it by all radial functions, and one
+matrix mixes both. Products are computed on atoms, not on pairs (Drautz 2019; Batatia et al. 2022).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from diffrelax.network.sphere import DEGREES, sphere_samples
 
 
 class Layer(nn.Module):
-    """Gather messages, multiply them on each atom, update the features.
+    """Gather messages, form their products on each atom, and update the features.
 
     Parameters
     ----------
@@ -100,15 +99,15 @@ class Layer(nn.Module):
 
 
 def _rows(table: Tensor, places: Tensor) -> Tensor:
-    """Look up rows; the backward pass of this is quicker than that of ``table[places]``."""
+    """Look up rows, with a faster backward pass than ``table[places]``."""
     return table.index_select(0, places.flatten()).unflatten(0, places.shape)
 
 
 def rms_norm(x: Tensor) -> Tensor:
     """Scale the features of each atom to unit mean square over components and channels.
 
-    One factor for all degrees, so that the directions of a symmetric site, whose l > 0 features
-    vanish, are not blown up.
+    All degrees share one factor, so that the vanishing l > 0 features of a symmetric site are not
+    amplified.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The equivariant network: atoms, positions and a condition in, one vector for each atom out."""
+"""The equivariant network: maps atoms, positions and a condition to one vector per atom."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from diffrelax.network.layer import Layer, rms_norm
 
 
 class Context(NamedTuple):
-    """What is known of molecules beside their atoms.
+    """Properties of molecules besides their atoms.
 
     Attributes
     ----------
     level : (n_molecules,) int tensor
-        Place of the level of theory of the minimum among those of the network.
+        Index of the level of theory of the minimum among those of the network.
     charge : (n_molecules,) int tensor
         Total charge.
     start : (n_molecules,) int tensor
-        Place of the level of theory of the start among the starts of the network; 0 where the
+        Index of the level of theory of the start among the starts of the network; 0 if the
         displacement is noise.
     """
 
@@ -35,7 +35,7 @@ class Context(NamedTuple):
 class EquivariantNetwork(nn.Module):
     """Map a geometry to one vector per atom, equivariant under E(3) and permutations.
 
-    It costs as much as there are pairs of atoms within the cutoff.
+    The cost is proportional to the number of pairs of atoms within the cutoff.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class EquivariantNetwork(nn.Module):
             nn.Linear(channels, channels),
             nn.SiLU(),
         )
-        self.theory = nn.Linear(channels, channels, bias=False)  # its name in weights
+        self.theory = nn.Linear(channels, channels, bias=False)  # named so in the weights
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
         self.readout = nn.Linear(channels, 1, bias=False)
         nn.init.zeros_(self.readout.weight)
@@ -77,7 +77,7 @@ class EquivariantNetwork(nn.Module):
     def forward(
         self, numbers: Tensor, positions: Tensor, condition: Tensor, context: Context | None = None
     ) -> Tensor:
-        """Compute the vectors.
+        """Compute one vector per atom.
 
         Parameters
         ----------
@@ -91,14 +91,14 @@ class EquivariantNetwork(nn.Module):
         Returns
         -------
         (n_molecules, n_atoms, 3) tensor
-            With mean zero over the atoms of a molecule, and zero where there is no atom.
+            The mean over the atoms of each molecule is zero; zero where there is no atom.
 
         Raises
         ------
         IndexError
-            If there is an element, level or charge that the network does not know.
+            If the network does not know an element, level or charge.
         ValueError
-            If the network knows several levels, and none is given.
+            If the network knows several levels and no context is given.
         """
         real = numbers > 0
         scalars = self.embedding(self.lookup[numbers])
@@ -117,16 +117,16 @@ class EquivariantNetwork(nn.Module):
         Parameters
         ----------
         scalars : (n_molecules, n_atoms, n_channels) tensor
-            What is known of each atom beside its position: the embedding of its element.
+            Initial features of each atom: the embedding of its element.
         positions, condition, context
             As in :meth:`forward`.
         real : (n_molecules, n_atoms) bool tensor
-            Where there is an atom.
+            True where there is an atom.
 
         Returns
         -------
         (n_molecules, 9, n_atoms, n_channels) tensor
-            Components of ``0e + 1o + 2e``, of unit mean square on each atom; without meaning where
+            Components of ``0e + 1o + 2e``, with unit mean square on each atom; meaningless where
             there is no atom.
         """
         graph = self.graph(positions, real)
@@ -140,9 +140,9 @@ class EquivariantNetwork(nn.Module):
         return padded.unflatten(1, real.shape).transpose(0, 1)
 
     def begin_as(self, base: EquivariantNetwork) -> None:
-        """Take the weights of a network of the same shape that may know less.
+        """Copy the weights of a network of the same shape that may know less.
 
-        What is new, of levels of theory, charges, starts and elements, keeps its random weights.
+        New levels of theory, charges, starts and elements keep their initial weights.
 
         Raises
         ------
@@ -166,12 +166,12 @@ class EquivariantNetwork(nn.Module):
         self.load_state_dict(weights)
 
     def compile_parts(self) -> None:
-        """Have the layers compiled at their first use, for molecules of any size."""
+        """Compile the layers at their first use, for molecules of any size."""
         for layer in self.layers:
             layer.compile(dynamic=True)
 
     def vectors(self, features: Tensor, real: Tensor) -> Tensor:
-        """Read one centred vector for each atom from the features."""
+        """Compute one vector per atom from the features, centred over each molecule."""
         return centre(self.readout(features[:, 1:4]).squeeze(-1).transpose(1, 2), real)
 
     def _know(self, context: Context | None, n_molecules: int) -> Tensor:
@@ -194,7 +194,7 @@ class EquivariantNetwork(nn.Module):
 
 
 def element_lookup(elements: tuple[int, ...]) -> Tensor:
-    """Return the place of each atomic number among the elements; one beyond if it is not there."""
+    """Return the index of each atomic number in the elements; ``len(elements)`` if missing."""
     unknown = len(elements)
     lookup = torch.full((119,), unknown, dtype=torch.int64)
     lookup[[0, *elements]] = torch.tensor([0, *range(unknown)])

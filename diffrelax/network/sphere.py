@@ -1,4 +1,4 @@
-"""Features of degree l = 0, 1, 2 as functions on the sphere, where products are easy."""
+"""Features of degree l = 0, 1, 2 as functions on the sphere, where products are pointwise."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ QUADRATURE = 7  # exact for the product of three harmonics of degree 2
 def spherical_harmonics(vectors: Tensor) -> Tensor:
     """Evaluate the real spherical harmonics of ``0e + 1o + 2e`` in the direction of vectors.
 
-    They are those of e3nn, to the last bit, in its order and its normalization ``component``: the
-    squares of each degree l sum to 2l + 1. Importing e3nn would take as long as importing torch.
+    They are bitwise identical to those of e3nn, in its order and with its normalization
+    ``component``: the squares of each degree l sum to 2l + 1. e3nn is avoided as slow to import.
 
     Parameters
     ----------
     vectors : (..., 3) tensor
-        Of any length.
+        Vectors of any length.
 
     Returns
     -------
@@ -45,11 +45,11 @@ def spherical_harmonics(vectors: Tensor) -> Tensor:
 
 
 def sphere_samples() -> tuple[Tensor, Tensor]:
-    """Return the maps from features to function values on the sphere, and back.
+    """Return the matrices from features to function values on the sphere, and back.
 
-    Squaring the values in between is the symmetric tensor product of the features with
-    themselves, each path weighted by its Gaunt coefficient, which is the Clebsch-Gordan
-    coefficient times a factor of (l1, l2, l3) (Luo et al. 2024). A Lebedev rule makes the
+    Squaring the values in between gives the symmetric tensor product of the features with
+    themselves. Each path is weighted by its Gaunt coefficient: the Clebsch-Gordan coefficient times
+    a factor that depends on (l1, l2, l3) (Luo et al. 2024). A Lebedev quadrature makes the
     projection exact.
 
     Returns

@@ -1,4 +1,4 @@
-"""Calibration of a trained denoiser on validation molecules: what its readings mean."""
+"""Calibration of the readings of a trained denoiser on validation molecules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffrelax.geometry import superpose
 from diffrelax.training.config import ModelConfig
 from diffrelax.training.geometries import Batch, GeometrySet, like_batches
 
-# Different molecules of a level. What stays below the bound is Beta(28, 3) distributed: 90 ± 5%.
+# Different molecules per level. The coverage of the bound is then Beta(28, 3) distributed: 90 ± 5%.
 FEWEST = 30
 MOST = 1024
 BATCH = 64
@@ -27,12 +27,12 @@ SETTLED, NEAR, KEPT = 0.9, 0.02, 0.9  # quantiles
 def calibrate_levels(
     denoiser: Denoiser, validation_set: GeometrySet, usable: np.ndarray, config: ModelConfig
 ) -> dict[str, Calibration]:
-    """Calibrate a denoiser for each level of theory of which there are enough molecules.
+    """Calibrate a denoiser for each level of theory with enough molecules.
 
     Parameters
     ----------
     denoiser, validation_set, usable
-        See `calibrate`; starts counted as in the network.
+        See `calibrate`; with the start-level indices of the network.
     config : ModelConfig
     """
     others = tuple(enumerate(config.network.starts))[1:]
@@ -64,7 +64,7 @@ def bound_after(
     usable: np.ndarray,
     schedule: RelaxationSchedule,
 ) -> ErrorBound | None:
-    """Bound the errors of a schedule by numbers of atoms; None for fewer than thirty molecules.
+    """Bound the errors of a schedule by the number of atoms; None if molecules are too few.
 
     Parameters
     ----------
@@ -91,15 +91,15 @@ def calibrate(
     usable: np.ndarray,
     schedule: RelaxationSchedule,
 ) -> Calibration | None:
-    """Find out what a denoiser reads from validation molecules, and how far its ends are off.
+    """Calibrate a denoiser by its readings of validation molecules and the errors of its ends.
 
-    What is said of starts holds for those that each level made by itself.
+    Statements about starts hold for the starts of each level separately.
 
     Parameters
     ----------
     denoiser : Denoiser
     validation_set : GeometrySet
-        With minima of one level of theory.
+        Minima at one level of theory.
     usable : (len(validation_set),) bool array
         Which molecules have a start in the basin of their minimum.
     schedule : RelaxationSchedule
@@ -107,8 +107,7 @@ def calibrate(
     Returns
     -------
     Calibration or None
-        None if a level made starts of fewer than thirty different molecules, or if there is no
-        bridge.
+        None if a level has starts for too few different molecules, or if there is no bridge.
     """
     if not schedule.bridge:
         return None
@@ -135,16 +134,16 @@ def calibrate(
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """What is seen of molecules whose starts are of one level of theory, each (n_molecules,), Å.
+    """Results for molecules with starts at one level of theory, each (n_molecules,), Å.
 
     Parameters
     ----------
     sizes : array
         Numbers of atoms.
     starts : array
-        Readings.
+        Readings of the starts.
     moved : array
-        Root mean square distance from the first estimate to the end of the schedule.
+        Root mean square deviation of the end of the schedule from the first estimate.
     errors : array
         Aligned root mean square deviation of the end from the minimum.
     """
@@ -176,10 +175,10 @@ class _Level:
 
 
 def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, for each level of starts, the places of some of its molecules.
+    """Yield the indices of some molecules for each level of starts.
 
-    Of the conformers and stereoisomers of a molecule one counts, as far as their SMILES tell that
-    they are such: their errors are alike, and all together would be taken for as many molecules.
+    Of the conformers and stereoisomers of a molecule, as far as SMILES identify them, only one is
+    used: their errors are correlated, so that they do not count as different molecules.
     """
     levels = validation_set.start_level
     flat = np.array([smiles.translate(None, b"@/\\") for smiles in validation_set.smiles.tolist()])
@@ -190,7 +189,7 @@ def _chosen(validation_set: GeometrySet, usable: np.ndarray) -> Iterator[np.ndar
 
 
 def fit_bound(levels: list[tuple[np.ndarray, np.ndarray]]) -> ErrorBound:
-    """Fit a power law of signs to errors, and raise it above nine in ten of each level."""
+    """Fit a power law of the predictor, and shift it above nine in ten errors of each level."""
     signs, errors = zip(*(np.log(level) for level in levels), strict=True)
     every = np.concatenate(signs)
     differ = np.ptp(every) > 0  # all molecules may be of one size
@@ -200,5 +199,5 @@ def fit_bound(levels: list[tuple[np.ndarray, np.ndarray]]) -> ErrorBound:
 
 
 def _kept(values: np.ndarray) -> float:
-    """Return what one more value stays below in nine of ten cases: split conformal prediction."""
+    """Return a bound for a new value in nine of ten cases, by split conformal prediction."""
     return float(np.sort(values)[ceil(KEPT * (len(values) + 1)) - 1])

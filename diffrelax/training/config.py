@@ -1,4 +1,4 @@
-"""What a model is and how it is trained, as its ``config.yaml`` says it."""
+"""Configuration of a model and of its training, as read from ``config.yaml``."""
 
 from __future__ import annotations
 
@@ -36,58 +36,58 @@ class TrainingConfig(Entries):
     Attributes
     ----------
     data : str
-        The set of minima: ``qm9``, or the name of a file beside ``config.yaml``, or of a folder
-        there with the packed sets ``train.npz`` and ``validation.npz``.
+        Set of minima: ``qm9``, the name of a file next to ``config.yaml``, or the name of a folder
+        there that contains the packed sets ``train.npz`` and ``validation.npz``.
     charge : int, optional
-        Of minima in a file that tells none. Default: 0.
+        Charge of the minima in a file that does not specify it. Default: 0.
     starts : tuple of {"mmff94", "uff", "gfn2-xtb"}
-        Levels of theory whose relaxations the bridge starts from, each once; ``gfn2-xtb``, which
-        has relaxed a part of QM9 only, comes last.
+        Levels of theory whose minima are the starts of the bridge, without repeats; ``gfn2-xtb``,
+        which is available for a part of QM9 only, must be last.
     base : str, optional
-        Released model, or folder of one or file of weights, from the folder of ``config.yaml`` if
-        its path is relative, that the run starts from.
+        Model to start from: a released model, the folder of a model or a file of weights. A
+        relative path starts at the folder of ``config.yaml``.
     learn : {"all", "level"}
-        All weights, or those alone that tell the levels of theory apart, so that nothing changes at
-        a level that the data do not have.
+        Train all weights, or only those that distinguish the levels of theory, so that nothing
+        changes at levels that are not in the data.
     seed : int
-        Of the initial weights, the order of the data and the noise.
+        Random seed for the initial weights, the order of the data and the noise.
     batch_size : int
-        Molecules of mean size in a step: batches have about as many atoms each.
+        Average number of molecules per step; all batches have about the same number of atoms.
     balance : float
-        A level of theory is seen in proportion to the number of its geometries to this power:
-        minima, each as often as it has starts.
+        Levels of theory are sampled in proportion to the number of their geometries to this power,
+        where a minimum is counted once for each of its starts.
     steps : int
-        Length of the run.
+        Number of training steps.
     warmup, cooldown : int
-        Steps over which the learning rate rises from zero, and falls to zero at the end; no more
-        than there are.
+        Steps over which the learning rate rises from zero at the beginning, and falls to zero at
+        the end; at most ``steps``.
     optimizer : {"adamw", "muon"}
         AdamW (Loshchilov and Hutter 2019), or Muon for the matrices of the layers.
     learning_rate, weight_decay : float
-        Of either.
+        Settings of either optimizer.
     ema : float
-        Decay of the moving average of the weights, which is what is released.
+        Decay of the moving average of the weights. The averaged weights are released.
     clip : float
-        Bound on the norm of the gradient.
+        Maximum norm of the gradient.
     bridge_fraction : float
-        Share of a batch that is displaced along the bridge and not by Gaussian noise.
+        Fraction of a batch that is displaced along the bridge instead of by Gaussian noise.
     bridge_full : float
-        Share of the bridge's examples that start at its far end, the force-field geometry.
+        Fraction of the bridge examples at its far end, the force-field geometry.
     bridge_noise : float
         Gaussian noise on the bridge, relative to its noise level.
     max_start_rmsd : float, Å
     max_start_torsion : float, degrees
-        Starts that moved further than this have left the basin and are not used.
+        Starts further than this from their minimum have left its basin and are not used.
     pair_weight : float
         Weight of the loss of pair distances.
     precision : {"float32", "bfloat16"}
-        Of the matrix products.
+        Precision of the matrix products.
     checkpoints : int
-        Number of weights kept along the run, each at twice the steps of the one before.
+        Number of checkpoints, each at twice as many steps as the one before.
     log_every, validate_every, save_every : int
-        Steps between rows of ``training.csv``, validations, and resume states.
+        Steps between rows of ``training.csv``, between validations, and between saved states.
     validation_molecules : int
-        Number of validation molecules of each level of theory that are relaxed.
+        Number of validation molecules to relax for each level of theory.
     """
 
     data: str = "qm9"
@@ -127,56 +127,54 @@ class TrainingConfig(Entries):
         return starts
 
     def in_basin(self, rmsd: Any, torsion: Any) -> Any:
-        """Tell whether starts that moved so far, Å and degrees, lie in the basin of their minimum.
+        """Return whether starts with these deviations, Å and degrees, lie in the minimum's basin.
 
-        Numbers or arrays of one shape.
+        The deviations are numbers or arrays of the same shape.
         """
         return (rmsd <= self.max_start_rmsd) & (torsion <= self.max_start_torsion)
 
     def learning_rate_at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0: up, level, and down to zero."""
+        """Return the learning rate of a step, counted from 0: warm-up, constant, decay to zero."""
         rising = min(1.0, (step + 1) / min(self.warmup, self.steps))
         falling = min(1.0, (self.steps - step) / min(self.cooldown, self.steps))
         return self.learning_rate * rising * falling
 
     def checkpoint_steps(self) -> list[int]:
-        """Return the steps after which weights are kept, rising, the last at the end."""
+        """Return the steps of the checkpoints in ascending order; the last is the final step."""
         return [self.steps >> i for i in reversed(range(self.checkpoints)) if self.steps >> i]
 
 
 class ModelConfig(Entries):
-    """A model: its name, its shape, how it was trained, and how it relaxes.
+    """Configuration of a model: name, network, training, coverage and relaxation.
 
     Attributes
     ----------
     name : str
         Name and release, such as ``relax-qm9-1``.
     level : str
-        Level of theory of the minima that it learns; of several, the one that it takes by
-        default.
+        Level of theory of the training minima; if there are several, the default one.
     largest : int
-        Atoms of the largest molecule that it learns from.
+        Number of atoms of the largest training molecule.
     most_heavy : int
-        Heavy atoms of the molecule that has the most of them. Of a packed set, a configuration may
-        name fewer than a few molecules have, of either; beyond these it extrapolates and says so.
+        Largest number of heavy atoms in a training molecule. For a packed set, this and ``largest``
+        may exclude its few largest molecules; the model warns that it extrapolates beyond them.
     limit : int
-        Atoms, hydrogens counted, up to which it is used, beyond ``largest`` with a caution.
+        Largest number of atoms, including hydrogens, that the model is used for; above ``largest``
+        with a caution.
     bonds : tuple of (int, int)
-        Pairs of atomic numbers, the smaller first, that are bonded in what it learns from.
+        Pairs of atomic numbers, the smaller first, that are bonded in the training molecules.
     rare : int
-        Kinds of atoms that fewer molecules have of what it learns from are told, and there is no
-        bound on the error; chosen on validation molecules.
+        Atomic environments found in fewer training molecules than this are reported, and no error
+        bound is given; chosen on validation molecules.
     learned : dict of str to Learned
-        What it has learned at each level of theory; found when it is trained, empty where that is
-        not known.
+        Coverage of the training at each level of theory; set by the training, empty if unknown.
     relaxations : dict of str to RelaxationSchedule
-        How it relaxes from starts of the network other than its first, which ``relaxation`` is for.
+        Schedules for the starts of the network other than the first, which uses ``relaxation``.
     calibrations : dict of str to Calibration
-        What the readings of the trained network mean at each level of theory that there were
-        enough validation molecules of; found at the end of training.
+        Calibration at each level of theory with enough validation molecules; set at the end of
+        training.
     generation : GenerationConfig, optional
-        Given for a model that makes molecules out of noise: it denoises the elements too, and
-        knows no bridge.
+        Only for a model that generates molecules: it denoises the elements too and has no bridge.
     """
 
     name: str
@@ -200,7 +198,7 @@ class ModelConfig(Entries):
     @model_validator(mode="before")
     @classmethod
     def _of_one_level(cls, entries: Any) -> Any:
-        """Read the single calibration that models of one level had."""
+        """Convert the single calibration of older models with one level of theory."""
         if not isinstance(entries, dict) or "calibration" not in entries:
             return entries
         entries = dict(entries)
@@ -243,31 +241,31 @@ class ModelConfig(Entries):
         return self
 
     def schedule(self, start: str) -> RelaxationSchedule:
-        """Return how it relaxes from a start of a level of theory."""
+        """Return the relaxation schedule for a start at a level of theory."""
         return self.relaxations.get(start, self.relaxation)
 
     @property
     def levels(self) -> tuple[str, ...]:
-        """Levels of theory that it has learned."""
+        """Levels of theory that the model has learned."""
         known = self.network.levels or (self.level,)
         return tuple(level for level in known if level in self.learned or not self.learned)
 
     @property
     def elements(self) -> tuple[int, ...]:
-        """Atomic numbers that it has learned."""
+        """Atomic numbers that the model has learned."""
         seen = {z for one in self.learned.values() for z in one.elements}
         return tuple(z for z in self.network.elements if z in seen or not seen)
 
     @property
     def charges(self) -> tuple[int, ...]:
-        """Total charges that it has learned."""
+        """Total charges that the model has learned."""
         seen = {q for one in self.learned.values() for q in one.charges}
         return tuple(q for q in self.network.charges if q in seen or not seen)
 
     def run(self) -> dict[str, Any]:
-        """Return the entries that make a training run what it is, flat, in plain values.
+        """Return the entries that identify a training run, as a flat dict of plain values.
 
-        Left out: how it relaxes, how often it reports, and how long it is.
+        Relaxation schedules, logging intervals and the length of the run are left out.
         """
         network, denoiser, training = (
             {f"{room}.{key}": value for key, value in entries.items()}
@@ -288,7 +286,7 @@ class ModelConfig(Entries):
         Raises
         ------
         ValueError
-            If the file is missing, is not YAML, or holds an unknown or wrong entry.
+            If the file is missing, is not YAML, or has an unknown or invalid entry.
         """
         return read_validated(path, cls, "model configuration", "name: my-model-1")
 

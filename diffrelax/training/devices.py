@@ -1,4 +1,4 @@
-"""What the network runs on: found out before anything long begins."""
+"""Devices that the network runs on, and checks of them before long calculations."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from diffrelax.errors import InputError
 
 
 def check_device(device: str) -> None:
-    """Find out whether a device can be used.
+    """Check that a device can be used.
 
     Raises
     ------
     ValueError
-        If it cannot.
+        If it cannot be used.
     """
     try:
         torch.zeros(1, device=device)
@@ -24,12 +24,12 @@ def check_device(device: str) -> None:
 
 
 def check_compiler(device: str) -> None:
-    """Find out whether `torch.compile` works on a device, on a small function.
+    """Check, with a small function, that `torch.compile` works on a device.
 
     Raises
     ------
     ValueError
-        If it does not.
+        If it does not work.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.zeros(8, device=device))
@@ -42,7 +42,7 @@ def check_compiler(device: str) -> None:
 
 
 def own_device(name: str) -> torch.device:
-    """Return the device of a name; of the GPUs of a machine, each process takes its own."""
+    """Return the device with a name; each process of a machine uses its own GPU."""
     device = torch.device(name)
     if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
         return torch.device("cuda", int(os.environ["LOCAL_RANK"]))

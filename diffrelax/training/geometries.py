@@ -1,4 +1,4 @@
-"""Packed sets of equilibrium geometries, and the batches that a training step reads."""
+"""Packed sets of equilibrium geometries, and batches for training."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from diffrelax.network.network import Context
 
 @dataclass(frozen=True, eq=False)
 class GeometrySet:
-    """Many molecules in flat arrays: each has a minimum and a start near it.
+    """Molecules in flat arrays, each with a minimum and a start near it.
 
     Attributes
     ----------
     index : (n_molecules,) int array
-        The molecule's number in its source, on which the split is defined. It comes back once for
-        each level of theory that made starts.
+        Number of the molecule in its source, which defines the split. It is repeated for each
+        level of theory of the starts.
     offsets : (n_molecules + 1,) int array
-        Molecule ``i`` owns the atoms ``offsets[i]:offsets[i + 1]``.
+        Molecule ``i`` has the atoms ``offsets[i]:offsets[i + 1]``.
     numbers : (n_atoms_total,) uint8 array
         Atomic numbers.
     positions : (n_atoms_total, 3) float32 array, Å
-        The reference minimum, centred at the mean of its atoms.
+        Reference minimum, centred at the mean position of its atoms.
     starts : (n_atoms_total, 3) float32 array, Å
-        Relaxation of ``positions`` at a cheap level of theory, superposed on it. Undefined where
-        ``start_rmsd`` is NaN.
+        Geometry relaxed from ``positions`` at a cheap level of theory, and superposed on them.
+        Undefined where ``start_rmsd`` is NaN.
     start_rmsd : (n_molecules,) float32 array, Å
-        Aligned root mean square deviation of ``starts``; NaN where that level has no parameters
+        Aligned root mean square deviation of ``starts``; NaN if the cheap level has no parameters
         or did not converge.
     start_torsion : (n_molecules,) float32 array, degrees
         Largest change of a torsion from ``positions`` to ``starts``.
     smiles : (n_molecules,) bytes array
-        Isomeric SMILES, its stereochemistry read from ``positions``.
+        Isomeric SMILES with the stereochemistry of ``positions``.
     level : (n_molecules,) int array
-        Place of the level of theory of ``positions`` among ``levels``. Default: the first.
+        Index in ``levels`` of the level of theory of ``positions``. Default: 0.
     charge : (n_molecules,) int array
-        Total charge. Default: neutral.
+        Total charge. Default: 0.
     start_level : (n_molecules,) int array
-        Place of the level of theory of ``starts`` among ``start_levels``. Default: the first.
+        Index in ``start_levels`` of the level of theory of ``starts``. Default: 0.
     levels : tuple of str
-        Names of levels of theory; may be empty where there is only one.
+        Names of the levels of theory; may be empty if there is only one.
     start_levels : tuple of str
         Names of the levels of theory of starts.
     """
@@ -78,7 +78,7 @@ class GeometrySet:
 
     @property
     def fingerprint(self) -> str:
-        """Name of the minima and their order: a sha256, which starts do not enter."""
+        """SHA-256 hash of the minima in their order; starts are not included."""
         place = np.stack([self.index, self.sizes]).astype("<i8").tobytes()
         context = b"".join(
             array.astype("<i8").tobytes() for array in (self.level, self.charge) if array.any()
@@ -101,7 +101,7 @@ class GeometrySet:
         return slice(int(self.offsets[molecule]), int(self.offsets[molecule + 1]))
 
     def select(self, molecules: np.ndarray) -> GeometrySet:
-        """Return the set of the molecules at these places, in this order."""
+        """Return the set of molecules with these indices, in this order."""
         places = [np.arange(self.offsets[i], self.offsets[i + 1]) for i in molecules]
         rows = np.concatenate(places) if places else np.empty(0, dtype=np.int64)
         return GeometrySet(
@@ -121,12 +121,12 @@ class GeometrySet:
         )
 
     def known_as(self, levels: Sequence[str]) -> GeometrySet:
-        """Return the same molecules, their levels of theory counted as in a network.
+        """Return the same molecules with the level indices of a network.
 
         Parameters
         ----------
         levels : sequence of str
-            Those that the network tells apart; none if it knows but one.
+            Levels of theory that the network distinguishes; empty if it has only one.
 
         Raises
         ------
@@ -145,9 +145,9 @@ class GeometrySet:
         return replace(self, level=places[self.level], levels=tuple(levels))
 
     def starting_at(self, start_levels: Sequence[str]) -> GeometrySet:
-        """Return the same molecules, the levels of their starts counted as in a network.
+        """Return the same molecules with the start-level indices of a network.
 
-        Those that the network does not tell apart follow.
+        Levels that the network does not distinguish are appended.
         """
         names = tuple(dict.fromkeys([*start_levels, *self.start_levels]))
         places = np.array([names.index(name) for name in self.start_levels], dtype=np.int8)
@@ -155,7 +155,7 @@ class GeometrySet:
 
     @classmethod
     def join(cls, sets: Sequence[GeometrySet]) -> GeometrySet:
-        """Return the molecules of several sets as one, those of the first set first."""
+        """Concatenate several sets."""
         levels = tuple(dict.fromkeys(name for s in sets for name in s.levels))
         starts = tuple(dict.fromkeys(name for s in sets for name in s.start_levels))
         sets = [one.known_as(levels).starting_at(starts) for one in sets]
@@ -165,7 +165,7 @@ class GeometrySet:
         return cls(**joined | {"offsets": offsets}, levels=levels, start_levels=starts)
 
     def check(self) -> None:
-        """Raise ValueError if arrays do not belong together, or what they say is impossible."""
+        """Raise ValueError if the arrays are inconsistent or have impossible values."""
         n_atoms = int(self.offsets[-1])
         for name in ARRAYS:
             length = n_atoms if name in ATOM_ARRAYS else len(self) + (name == "offsets")
@@ -179,7 +179,7 @@ class GeometrySet:
             raise InputError("positions are not finite")
 
     def save(self, path: Path) -> None:
-        """Write the set to ``path`` (.npz); a file there is replaced in one step."""
+        """Write the set to ``path`` (.npz); an existing file is replaced atomically."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as part, part.open("wb") as file:
             np.savez(file, **{f.name: getattr(self, f.name) for f in fields(self)})
@@ -191,7 +191,7 @@ class GeometrySet:
         Raises
         ------
         ValueError
-            If the file is damaged or not of this kind.
+            If the file is damaged or not a packed set.
         """
         try:
             with np.load(path, allow_pickle=False) as arrays:
@@ -214,16 +214,16 @@ ATOM_ARRAYS = ("numbers", "positions", "starts")
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Molecules padded to the largest of them.
+    """Molecules padded to the size of the largest one.
 
     Attributes
     ----------
     numbers : (n_molecules, n_atoms) int64 tensor
         Atomic numbers, 0 where there is no atom.
     positions : (n_molecules, n_atoms, 3) float32 tensor, Å
-        Reference minimum, zero where there is no atom.
+        Reference minima, zero where there is no atom.
     starts : (n_molecules, n_atoms, 3) float32 tensor, Å
-        Start, or ``positions`` where ``has_start`` is false.
+        Starts, or ``positions`` where ``has_start`` is false.
     has_start : (n_molecules,) bool tensor
         Whether the start lies in the basin of the minimum.
     context : Context
@@ -236,19 +236,20 @@ class Batch:
     context: Context
 
     def __getitem__(self, part: slice) -> Batch:
-        """Return some of the molecules."""
+        """Return a slice of the molecules."""
         return self._map(lambda tensor: tensor[part])
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
+        """Move the batch to a device."""
         return self._map(lambda tensor: tensor.to(device))
 
     def unpadded(self, ends: Tensor) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Yield the numbers, the end and the minimum of each molecule alone.
+        """Yield the atomic numbers, end and minimum of each molecule without padding.
 
         Parameters
         ----------
         ends : (n_molecules, n_atoms, 3) tensor, Å
+            Relaxed geometries.
         """
         for numbers, *both in zip(
             self.numbers.cpu(), ends.cpu(), self.positions.cpu(), strict=True
@@ -270,20 +271,20 @@ class Batch:
 def like_batches(
     geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarray, size: int
 ) -> Iterator[Batch]:
-    """Pad molecules of like size together, the smallest first, see `collate`."""
+    """Yield batches of molecules of similar size, the smallest first; see `collate`."""
     ordered = molecules[np.argsort(geometries.sizes[molecules], kind="stable")]
     for i in range(0, len(ordered), size):
         yield collate(geometries, ordered[i : i + size], has_start)
 
 
 def collate(geometries: GeometrySet, molecules: np.ndarray, has_start: np.ndarray) -> Batch:
-    """Pad the molecules at these places into one batch.
+    """Pad the molecules with these indices into one batch.
 
     Parameters
     ----------
     geometries : GeometrySet
     molecules : (n_molecules,) int array
-        Places in ``geometries``.
+        Indices in ``geometries``.
     has_start : (len(geometries),) bool array
         Which molecules of the whole set have a usable start.
     """

@@ -17,14 +17,14 @@ class Learned(Entries):
     Attributes
     ----------
     minima : int
-        Of the largest set, since sets that were learned one after the other may have the same.
+        Number of minima in the largest training set, since successive sets may overlap.
     elements, charges : tuple of int
         Atomic numbers, and total charges.
     most_heavy : int
-        Heavy atoms of the molecule that has the most of them.
+        Largest number of heavy atoms in a molecule.
     stale : bool
-        Since then all weights have learned from minima at other levels, and not from its own, so
-        that the model is worse here than it was.
+        Whether all weights have since been trained on minima at other levels only, so that the
+        model has become worse at this level.
     """
 
     minima: int
@@ -34,7 +34,7 @@ class Learned(Entries):
     stale: bool = Field(default=False, exclude_if=lambda stale: not stale)
 
     def and_more(self, more: Learned) -> Learned:
-        """Return what has been learned after more was learned at the same level."""
+        """Add what was learned later at the same level."""
         return Learned(
             minima=max(self.minima, more.minima),
             elements=tuple(sorted({*self.elements, *more.elements})),
@@ -46,14 +46,14 @@ class Learned(Entries):
 def learned_after(
     known: Mapping[str, Learned], new: Mapping[str, Learned], *, all_weights: bool
 ) -> dict[str, Learned]:
-    """Return what has been learned at each level when more is, by all weights or those of a level.
+    """Return what has been learned at each level after further training.
 
     Parameters
     ----------
     known, new : mapping of str to Learned
-        Before, and now.
+        What was learned before, and in the further training.
     all_weights : bool
-        Then levels that are not in ``new`` become stale, and those that are in it are so no more.
+        Whether all weights were trained: the stale levels are then those that are not in ``new``.
     """
     before = {
         level: one.model_copy(update={"stale": one.stale or all_weights})
@@ -69,13 +69,13 @@ def learned_after(
 
 
 def learned_from(geometries: GeometrySet, level: str) -> dict[str, Learned]:
-    """Sum up a training set.
+    """Summarize a training set.
 
     Parameters
     ----------
     geometries : GeometrySet
     level : str
-        Name of the level of theory of the minima, where the set does not tell them apart.
+        Level of theory of the minima, for a set without names of levels.
     """
     learned = {}
     for place, name in enumerate(geometries.levels or (level,)):

@@ -1,4 +1,4 @@
-"""The logs of a run: means over the steps of each interval, errors on validation molecules."""
+"""Logs of a run: mean losses in each interval, and errors on validation molecules."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffrelax.training.state import TrainingState
 
 LOG = "training.csv"
 VALIDATION_LOG = "validation.csv"
-LEVEL_EDGES = (0.012, 0.036, 0.1)  # Å; between them the loss of Gaussian noise is averaged
+LEVEL_EDGES = (0.012, 0.036, 0.1)  # Å; bins for the mean loss of Gaussian noise
 LOSSES = ("loss_to_12mA", "loss_to_36mA", "loss_to_100mA", "loss_above_100mA", "loss_bridge")
 ELEMENTS = "loss_elements"
 ERRORS = ("rmsd_A", "bonds_mA", "angles_mA")
@@ -30,7 +30,7 @@ VALIDATION_COLUMNS = ("step", "level", "start", "molecules", *ERRORS)
 
 
 class Errors(NamedTuple):
-    """Errors of relaxed validation molecules of one level of theory: their medians.
+    """Median errors of relaxed validation molecules at one level of theory.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Errors(NamedTuple):
 
     @classmethod
     def of(cls, level: str, start: str, errors: Sequence[GeometryErrors]) -> Errors:
-        """Take the medians."""
+        """Return the medians of errors."""
         return cls(
             level,
             start,
@@ -62,10 +62,10 @@ class Errors(NamedTuple):
 
 
 def begin_log(folder: Path, step: int) -> None:
-    """Keep the rows up to a step, drop later and torn ones; write the headers of new logs.
+    """Keep the rows up to a step, drop later and incomplete ones; write the headers of new logs.
 
-    ``training.csv`` has a row for each interval, ``validation.csv`` one for each validation and
-    level of theory.
+    ``training.csv`` has a row for each interval, ``validation.csv`` one for each validation, level
+    of theory and level of starts.
     """
     for name, columns in ((LOG, COLUMNS), (VALIDATION_LOG, VALIDATION_COLUMNS)):
         kept, path = [], folder / name
@@ -91,9 +91,9 @@ def _rows_to(step: int, path: Path, columns: Sequence[str]) -> list[dict[str, st
 def write_row(
     folder: Path, state: TrainingState, epoch: float, rate: float, errors: Sequence[Errors]
 ) -> None:
-    """Append rows and begin the next interval.
+    """Append rows to the logs and begin the next interval.
 
-    The errors in ``training.csv`` are means over the levels of theory.
+    The errors in ``training.csv`` are averaged over the rows of ``validation.csv``.
     """
     sums, state.sums = state.sums, {}
     row: dict[str, Any] = {

@@ -53,45 +53,45 @@ def train(
     compiled: bool = False,
     environments: Mapping[str, int] | None = None,
 ) -> TrainingState:
-    """Train a model, or go on with it.
+    """Train a model, or resume its training.
 
-    Writes ``training.csv``, ``resume.safetensors``, ``checkpoints/`` and, at the end or when the
-    time is over, ``model.safetensors`` in ``folder``. Ctrl-C, or SIGTERM where it is heard as
-    Ctrl-C, ends it after the step at hand, with its state saved. A run that resumes after a harder
-    interruption repeats the steps since its last saved state: to the last bit on the same processor
-    with the same number of threads.
+    Writes ``training.csv``, ``resume.safetensors`` and ``checkpoints/`` to ``folder``, and
+    ``model.safetensors`` at the end or when the time is up. Ctrl-C, or SIGTERM if it is handled
+    like Ctrl-C, stops the run after the current step and saves its state. After any other
+    interruption, a resumed run repeats the steps since the last saved state. The result is
+    bitwise identical on the same processor with the same number of threads.
 
     Parameters
     ----------
     config : ModelConfig
-        ``learned`` in it is what the base has learned.
+        Its ``learned`` entry describes the base model.
     folder : path
     train_set, validation_set : GeometrySet
     device : str
     max_minutes : float
         Stop and save after this time.
     resume : bool
-        Go on with the run in ``folder``, if there is one.
+        Resume the run in ``folder``, if there is one.
     base : Denoiser, optional
-        Its weights are those of the first step, instead of random ones.
+        Denoiser with the initial weights. Default: random weights.
     compiled : bool
-        Compile the network with `torch.compile`: a minute or two at the beginning, then steps take
-        a fifth less. The results differ by rounding.
+        Compile the network with `torch.compile`: the beginning is slower, the steps are faster, and
+        the results differ by rounding errors.
     environments : mapping of str to int, optional
-        Environments of atoms in what it learns and has learned, to be kept with the weights.
+        Atomic environments in the training data of this model and its base, saved with the weights.
 
     Raises
     ------
     ValueError
-        If there is an earlier run in ``folder`` and ``resume`` is false, if its state is missing,
-        damaged or of another configuration or data set, if another process trains there, if
-        processes that train together do not see the same state or are more than a batch has
-        molecules, if there are fewer molecules than a batch has, elements that the network lacks,
-        or a level of theory that is not that of the configuration.
+        If there is an earlier run in ``folder`` and ``resume`` is false; if its state is missing,
+        damaged or of another configuration or data set; if another process trains there; if
+        parallel processes read different states or outnumber the molecules of a batch; or if the
+        data have fewer molecules than a batch, elements that the network lacks, or a level of
+        theory other than that of the configuration.
     UnfinishedError
         If the gradient is no longer finite.
     KeyboardInterrupt
-        Once the state is saved.
+        If the run was stopped; its state has been saved.
     """
     check_folder(folder, resume)
     if len(train_set) < config.training.batch_size:
@@ -116,7 +116,7 @@ def train(
             f"{config.level}: use the same name, or set network.levels"
         )
     known = config.learned
-    if known or not config.training.base:  # else nobody knows what the base has learned
+    if known or not config.training.base:  # else it is unknown what the base has learned
         new = learned_from(train_set, config.level)
         all_weights = config.training.learn == "all"
         learned = learned_after(known, new, all_weights=all_weights)
@@ -131,12 +131,12 @@ def train(
 
 
 def check_folder(folder: Path, resume: bool) -> None:
-    """Find out whether a run can begin or go on in a folder, before the data are loaded.
+    """Check that a run can begin or resume in a folder, before the data are loaded.
 
     Raises
     ------
     ValueError
-        If there is an earlier run and ``resume`` is false, a run without its state, or a file.
+        If it has an earlier run and ``resume`` is false, or a run without its state, or is a file.
     """
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give a folder")
@@ -214,8 +214,8 @@ def _compile(state: TrainingState, ranks: Ranks) -> None:
     if ranks.world > 1:
         from torch._dynamo import config  # takes a second to import
 
-        # else graphs are cut where gradients are sent, and the pieces fail for molecules of any
-        # size; the layers are compiled one by one, so that gradients are sent as they come anyway
+        # else graphs are split at the gradient buckets, and the parts fail with dynamic shapes;
+        # layers are compiled one by one, so that communication still overlaps with the computation
         config.optimize_ddp = False
 
 
@@ -226,14 +226,14 @@ def _objective(state: TrainingState, settings: TrainingConfig, ranks: Ranks) -> 
 
 @contextmanager
 def _signals_heard() -> Iterator[Event]:
-    """Set an event at a signal that would be a KeyboardInterrupt, in place of that."""
+    """Set an event on signals that would otherwise raise KeyboardInterrupt."""
     stop = Event()
 
     def hear(number: int, frame: FrameType | None) -> None:
         stop.set()
 
     as_ctrl_c = [n for n in (SIGINT, SIGTERM) if getsignal(n) is default_int_handler]
-    heard = as_ctrl_c if current_thread() is main_thread() else []  # where alone they are heard
+    heard = as_ctrl_c if current_thread() is main_thread() else []  # only it can set handlers
     for number in heard:
         signal(number, hear)
     try:
@@ -244,9 +244,9 @@ def _signals_heard() -> Iterator[Event]:
 
 
 def _goes_on(deadline: float, stop: Event, state: TrainingState, ranks: Ranks) -> bool:
-    """Tell whether no process is told to stop or past its deadline, so that all stop at one step.
+    """Return whether to continue; the same in all processes, so that they stop at the same step.
 
-    One that is told to stop tells the others.
+    They stop if any of them has received a signal or is past its deadline.
     """
     own = {"stop": float(stop.is_set()), "late": float(time.monotonic() >= deadline)}
     of_all = ranks.add_up(own, state.device)
@@ -263,7 +263,7 @@ def _keep(
     epoch: float,
     about: Mapping[str, Any],
 ) -> None:
-    """Validate, and write what is due after a step."""
+    """Validate and write the files that are due after a step."""
     settings = config.training
     validated = state.step % settings.validate_every == 0
     if validated or state.step % settings.log_every == 0:
@@ -284,7 +284,7 @@ def save_weights(
     dtype: torch.dtype,
     about: Mapping[str, Any],
 ) -> None:
-    """Write weights with the configuration, and what else is to be told, in their metadata."""
+    """Write weights, with the configuration and other entries in the metadata."""
     tensors = {name: p.to(dtype) for name, p in model.named_parameters()}
     metadata = {
         "config": config.model_dump(mode="json"),
@@ -297,12 +297,12 @@ def save_weights(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Make a folder, and keep other runs from it.
+    """Create a folder and lock it against other runs.
 
     Raises
     ------
     ValueError
-        If there is another run in it.
+        If another run uses it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with claimed(folder / ".lock", folder):
@@ -312,7 +312,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _batches(
     geometries: GeometrySet, usable: np.ndarray, settings: TrainingConfig, step: int
 ) -> Iterator[tuple[float, Batch]]:
-    """Yield, from a step on, the passes over the data at its end, and its batch."""
+    """Yield, from a step on, the epoch at the end of each step (a float), and its batch."""
     skip = step
     for epoch in count():
         batches = epoch_batches(

@@ -1,4 +1,4 @@
-"""The training loss: how far an estimated minimum is from the true one, in units of the noise."""
+"""Training losses: the error of an estimated minimum, in units of the noise."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def denoising_loss(
 ) -> Tensor:
     """Compare an estimated minimum with the true one.
 
-    The Huber loss of the coordinates, plus ``pair_weight`` times the Huber loss of pair
-    distances to first order. Pairs are weighted by d⁻⁴, about as stiffness falls from bonds
-    (30 eV/Å²) over 1-3 distances (5 eV/Å²) to far pairs, so that errors count as the energy
-    feels them.
+    The loss is the Huber loss of the coordinates, plus ``pair_weight`` times the Huber loss of pair
+    distances to first order. Pairs are weighted by d⁻⁴, which is about how force constants decrease
+    from bonds (30 eV/Å²) to 1-3 distances (5 eV/Å²) and distant pairs, so that errors count by
+    their effect on the energy.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def denoising_loss(
         Atomic numbers, 0 where there is no atom.
     denoised, target : (n_molecules, n_atoms, 3) tensor, Å
     sigma : (n_molecules,) tensor, Å
-        Size of the displacement that was to be undone.
+        Size of the displacement.
     pair_weight : float
 
     Returns
@@ -43,7 +43,7 @@ def denoising_loss(
     weights = pairs / squares.clamp(min=0.25).square()
     directions = vectors / squares.clamp(min=0.25).sqrt()[..., None]
     along = (directions @ error[..., None]).squeeze(-1)
-    stretches = along + along.transpose(1, 2)  # directions change their sign there and back
+    stretches = along + along.transpose(1, 2)  # directions are antisymmetric
     pair_loss = (weights * _huber(stretches)).sum((1, 2)) / weights.sum((1, 2)).clamp(min=1e-6)
     return coordinate_loss + pair_weight * pair_loss
 
@@ -51,10 +51,10 @@ def denoising_loss(
 def distance_loss(numbers: Tensor, denoised: Tensor, target: Tensor) -> Tensor:
     """Compare the distances in an estimated minimum with those in the true one.
 
-    From the minimum of a cheap level of theory, bonds and angles can be foretold to some mÅ, and
-    torsions to some 0.1 Å. Coordinates do not part the two: their mean over what torsions may do
-    has short bonds. Distances do. They count as in `denoising_loss`, on the scale `CLOSE`, linearly
-    beyond it.
+    From the minimum at a cheap level of theory, bonds and angles can be predicted accurately, but
+    torsions cannot. Coordinates mix the two: averaging them over possible torsions shortens bonds.
+    Distances separate them. Their weights are those of `denoising_loss`; the Huber loss is linear
+    for errors above `CLOSE`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal before they are a step."""
+"""The Muon optimizer: the momentum of each matrix is orthogonalized before the step."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from diffrelax.training.ranks import share_out
 
 MOMENTUM = 0.95
 ITERATIONS = 5
-QUINTIC = (3.4445, -4.7750, 2.0315)  # of Newton and Schulz, from Jordan et al. 2024
-SIZE_OF_ADAMW = 0.2  # of an entry's step, root mean square, in units of the learning rate
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Newton-Schulz coefficients, Jordan et al. 2024
+SIZE_OF_ADAMW = 0.2  # root mean square step of an entry, in units of the learning rate
 
 
 class MuonAdamW(torch.optim.AdamW):
     """Muon for some matrices, AdamW for all other parameters, with one learning rate.
 
-    A step of a matrix is its momentum with all singular values made equal, as large as a step of
-    AdamW usually is (Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv
-    2502.16982). `torch.optim.Muon` does the same one matrix after the other in bfloat16, which on
-    a processor takes longer than the network. Processes that train together share the work.
+    The step of a matrix is its momentum with all singular values made equal, scaled to the usual
+    size of an AdamW step (Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025,
+    arXiv 2502.16982). Unlike `torch.optim.Muon`, which is slow on CPUs, it treats matrices of the
+    same shape together, and not in bfloat16. Parallel processes share the work.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class MuonAdamW(torch.optim.AdamW):
 
 
 def orthogonal(matrices: Tensor) -> Tensor:
-    """Bring the singular values of matrices, (k, m, n), near one (0.7 to 1.2)."""
+    """Orthogonalize matrices, (k, m, n): their singular values become about 1 (0.7 to 1.2)."""
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonal(matrices.mT).mT
     a, b, c = QUINTIC

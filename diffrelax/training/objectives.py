@@ -1,4 +1,4 @@
-"""What a training step asks of a denoiser: to undo displacements that it is given."""
+"""Training objectives: displaced minima, and the losses of a denoiser on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diffrelax.training.loss import denoising_loss, distance_loss
 
 
 class Objective(nn.Module):
-    """The losses of a denoiser as a module, such as `DistributedDataParallel` asks for.
+    """The losses of a denoiser as a module, as required by `DistributedDataParallel`.
 
     Parameters
     ----------
@@ -32,15 +32,15 @@ class Objective(nn.Module):
         self.settings = settings
 
     def forward(self, batch: Batch, generator: torch.Generator, part: slice) -> Losses:
-        """Displace a batch as suits the denoiser, compare what it makes of that with the minima.
+        """Displace the minima of a batch, denoise them, and return the losses.
 
         Parameters
         ----------
         batch : Batch
         generator : torch.Generator
-            Gives the same displacements to all processes.
+            Random numbers, the same in all processes.
         part : slice
-            The molecules of the batch that fall to this process.
+            Molecules of the batch that this process works on.
         """
         if isinstance(self.model, JointDenoiser):
             return _generation_losses(self.model, batch, self.settings, generator, part)
@@ -48,7 +48,7 @@ class Objective(nn.Module):
 
 
 class Losses(NamedTuple):
-    """Losses of the molecules of a batch, and the displacements that they belong to.
+    """Losses and displacements of the molecules of a batch.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Losses(NamedTuple):
     sigma : (n_molecules,) tensor, Å
     bridge : (n_molecules,) bool tensor
     elements : (n_molecules,) tensor or None
-        The share of the elements in ``total``, where they are denoised too.
+        Part of ``total`` for the elements; None if they are not denoised.
     """
 
     total: Tensor
@@ -95,8 +95,8 @@ def _generation_losses(
 ) -> Losses:
     """Add squared errors of the positions and cross entropies of the elements.
 
-    The positions' errors count in units of the network's output (Karras et al. 2022, eq. 8). Their
-    squares are least for the posterior mean, which is what samplers need.
+    Errors of positions are in units of the network's output (Karras et al. 2022, eq. 8). The mean
+    squared error is minimal for the posterior mean, which samplers need.
     """
     real = batch.numbers > 0
     sigma = _gaussian_levels(
@@ -140,7 +140,7 @@ def displace(
     -------
     positions : (n_molecules, n_atoms, 3) tensor, Å
     sigma : (n_molecules,) tensor, Å
-        Size of each displacement.
+        Sizes of the displacements.
     bridge : (n_molecules,) bool tensor
     """
     device, scales = batch.numbers.device, model.config

@@ -1,4 +1,4 @@
-"""The order in which a run sees its data: batches of like sizes, levels of theory in balance."""
+"""Order of the training data: batches of similar sizes, with balanced levels of theory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ def epoch_batches(
     seed: int,
     epoch: int,
 ) -> list[np.ndarray]:
-    """Return the batches of one epoch: molecules of like size together, in random order.
+    """Return the batches of one epoch: molecules of similar size together, in random order.
 
-    The order depends on ``seed`` and ``epoch`` alone, so a run that resumes finds its place by
-    counting. An epoch has as many molecules as the set, and its batches about as many atoms each:
+    The order depends only on ``seed`` and ``epoch``, so that a resumed run can skip earlier
+    batches. An epoch has as many molecules as the set. Its batches have similar numbers of atoms:
     those of ``batch_size`` molecules of mean size.
 
     Parameters
@@ -24,16 +24,16 @@ def epoch_batches(
     sizes : (n_molecules,) int array
         Number of atoms of each molecule.
     level : (n_molecules,) int array
-        Place of its level of theory.
+        Index of the level of theory of each molecule.
     batch_size : int
     balance : float
-        A level's share of the epoch goes as the number of its geometries to this power: at 1 each
-        geometry is there once, at 0 each level is there as often as any other.
+        The share of a level in the epoch is proportional to the number of its geometries to this
+        power: with 1, each geometry is used once; with 0, all levels are used equally often.
 
     Returns
     -------
     list of int arrays
-        Places of the molecules of each batch.
+        Indices of the molecules of each batch.
     """
     rng = np.random.default_rng([seed, epoch])
     order = rng.permutation(_draw(level, balance, rng))
@@ -51,7 +51,7 @@ def epoch_batches(
 
 
 def _draw(level: np.ndarray, balance: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw molecules of each level, each as often as any other of its level or once more."""
+    """Draw molecules of each level; within a level, counts differ by at most one."""
     found, counts = np.unique(level, return_counts=True)
     shares = counts**balance / (counts**balance).sum()
     drawn = []

@@ -1,4 +1,4 @@
-"""The processes that train one model together, each on its part of every batch."""
+"""Parallel processes that train one model, each on its part of every batch."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch import Tensor, distributed
 
 from diffrelax.clock import Time
 
-PATIENCE = timedelta(hours=2)  # of processes while the first one validates and calibrates
+PATIENCE = timedelta(hours=2)  # for the others, while the first process validates and calibrates
 
 
 class Ranks(NamedTuple):
-    """One process among all that train together.
+    """One of the parallel processes.
 
     Attributes
     ----------
     rank : int
-        Its number; 0 writes the files.
+        Rank of this process; rank 0 writes the files.
     world : int
-        How many there are.
+        Number of processes.
     """
 
     rank: int = 0
@@ -32,16 +32,16 @@ class Ranks(NamedTuple):
 
     @classmethod
     def here(cls) -> Ranks:
-        """Return this process, once it has joined the others."""
+        """Return this process, after it has joined the process group."""
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def part(self) -> slice:
-        """The molecules of a batch, of like size one after the other, that fall to this process."""
+        """Molecules of a batch, which is sorted by size, that this process works on."""
         return slice(self.rank, None, self.world)
 
     def add_up(self, values: dict[str, float], device: torch.device) -> dict[str, float]:
-        """Add the values of all processes."""
+        """Sum values over all processes."""
         if self.world == 1:
             return values
         sums = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
@@ -49,21 +49,21 @@ class Ranks(NamedTuple):
         return dict(zip(values, sums.tolist(), strict=True))
 
     def agree_on(self, value: float, device: torch.device) -> bool:
-        """Tell whether all processes have the same value."""
+        """Return whether all processes have the same value."""
         squares = self.add_up({"sum": value, "squares": value**2}, device)
         return self.world * squares["squares"] == squares["sum"] ** 2
 
     def time_of_all(self, own: Time, device: torch.device) -> Time:
-        """Return the time of all processes: by the clock this one's, of the processors the sum."""
+        """Return the wall time of this process and the processor time summed over all."""
         return Time(own.wall, self.add_up({"processor": own.processor}, device)["processor"])
 
 
 @contextmanager
 def joined_ranks(device: torch.device) -> Iterator[Ranks]:
-    """Join the other processes that ``torchrun`` started, if it started this one.
+    """Join the process group, if ``torchrun`` started this process.
 
-    Those that are done wait for the others, so that no program goes on before the first process
-    has written all files.
+    At the end, processes wait for each other, so that none continues before the first process has
+    written all files.
     """
     if not are_several():
         yield Ranks()
@@ -78,17 +78,17 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
 
 
 def are_several() -> bool:
-    """Tell whether ``torchrun`` started this process."""
+    """Return whether ``torchrun`` started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def is_first() -> bool:
-    """Tell whether this process is the one that tells what all have done."""
+    """Return whether this is the process that reports for all."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def share_out(function: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
-    """Apply a function that keeps shapes to items, (k, ...), each process to some of them."""
+    """Apply a shape-preserving function to items, (k, ...), divided among the processes."""
     if not distributed.is_initialized():
         return function(items)
     part = Ranks.here().part

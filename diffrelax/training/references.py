@@ -1,4 +1,4 @@
-"""Molecules that a network relaxed when it was written, to see whether it still does the same."""
+"""Reference relaxations saved with a network, to check that it still gives the same results."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from diffrelax.entries import Entries
 from diffrelax.network.network import Context
 from diffrelax.training.geometries import Batch, GeometrySet, collate
 
-TOLERANCE = 1e-3  # Å; processors and versions of torch differ by less than a hundredth of it
+TOLERANCE = 1e-3  # Å; over a hundred times the differences between processors or torch versions
 
 Positions = tuple[tuple[float, float, float], ...]
 
 
 class Reference(Entries):
-    """A small molecule, and where a network takes it.
+    """A small molecule before and after relaxation by a network.
 
     Attributes
     ----------
     numbers : tuple of int
         Atomic numbers.
     level : int
-        Place of the level of theory among those of the network.
+        Index of the level of theory among those of the network.
     charge : int
     start, end : tuple of (float, float, float), Å
-        Before and after the relaxation schedule.
+        Positions before and after the relaxation.
     """
 
     numbers: tuple[int, ...]
@@ -50,7 +50,7 @@ def choose_references(geometries: GeometrySet) -> Batch:
 def make_references(
     denoiser: Denoiser, molecules: Batch, schedule: RelaxationSchedule
 ) -> list[Reference]:
-    """Relax molecules from their starts, and keep where they end."""
+    """Relax molecules from their starts, and return them as references."""
     given = molecules.numbers, molecules.starts
     ends = relax_positions(denoiser, *given, schedule, context=molecules.context)
     return [
@@ -70,9 +70,9 @@ def make_references(
 def deviation(
     denoiser: Denoiser, references: Sequence[Reference], schedule: RelaxationSchedule
 ) -> float:
-    """Return the largest distance of an atom from where it ended before, Å.
+    """Return the largest distance of an atom from its position in the references, Å.
 
-    NaN if the network no longer gives numbers, or does not know the molecules.
+    NaN if the network returns NaN or does not know the molecules.
     """
     device = next(denoiser.parameters()).device
     level = torch.tensor([one.level for one in references], device=device)

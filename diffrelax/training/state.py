@@ -1,4 +1,4 @@
-"""The state of a training run, and its file: all that an exact resume needs, and no code."""
+"""State of a training run and its file: all that is needed to resume exactly, without pickle."""
 
 from __future__ import annotations
 
@@ -28,30 +28,30 @@ RESUME = "resume.safetensors"
 
 
 def going_on(folder: Path) -> str:
-    """Return the command by which a run goes on."""
+    """Return the command that resumes a run."""
     return shlex.join(["diffrelax", "train", str(folder / "config.yaml"), "--resume"])
 
 
 @dataclass
 class TrainingState:
-    """A run after ``step`` steps.
+    """State of a run after ``step`` steps.
 
-    The order of the data and the noise depend on seed and step alone, so they need no state.
+    The order of the data and the noise depend only on seed and step, so they need no state.
 
     Attributes
     ----------
     run : dict
-        What makes the run what it is, in plain values: a state of another run is refused.
+        Entries that identify the run, in plain values; the state of another run is rejected.
     model : Denoiser
     ema : Denoiser
-        The moving average of the weights.
+        Moving average of the weights.
     optimizer : torch.optim.AdamW
     learned : dict of str to Learned
-        What the model has learned at its end, with what its base has; a run that goes on knows it
-        from its file.
+        What the model, including its base, has learned by the end of the run; a resumed run reads
+        it from its file.
     step : int
     time : Time
-        Spent so far; its processor time is NaN for a run that began before it was counted.
+        Time spent so far; the processor time is NaN for older runs that did not record it.
     sums : dict
         Losses and counts since the last row of the log.
     """
@@ -67,18 +67,18 @@ class TrainingState:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.model.parameters()).device
 
     def seconds(self) -> dict[str, float]:
-        """Return the time spent in plain values, s."""
+        """Return the time spent, s, as plain values."""
         return {
             "seconds": round(self.time.wall, 1),
             "processor_seconds": round(self.time.processor, 1),
         }
 
     def save(self, path: Path) -> None:
-        """Write the state; a file there is replaced in one step."""
+        """Write the state; an existing file is replaced atomically."""
         tensors: dict[str, Tensor] = {f"ema.{n}": p for n, p in self.ema.named_parameters()}
         for name, parameter in self.model.named_parameters():
             moments = self.optimizer.state[parameter]
@@ -127,9 +127,9 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any]) -> None:
-    """Write a safetensors file with a JSON object in its metadata; replaced in one step.
+    """Write a safetensors file with JSON metadata; an existing file is replaced atomically.
 
-    The entry ``sha256`` is made here: it is that of the tensors and all other entries.
+    The entry ``sha256`` is added: the hash of the tensors and all other entries.
     """
     plain = {n: t.detach().cpu().contiguous() for n, t in tensors.items()}
     whole = metadata | {"sha256": _checksum(plain, metadata)}
@@ -139,24 +139,24 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, Any
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """Read the metadata of a file that :func:`save_tensors` wrote, unchecked.
+    """Read the metadata of a file that :func:`save_tensors` wrote, without checking its hash.
 
     Raises
     ------
     ValueError
-        If the file is missing, truncated, or not of this kind.
+        If the file is missing, truncated, or not a file of diffrelax.
     """
     with _opened(path) as file:
         return _metadata(file)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read a file that :func:`save_tensors` wrote, or one from before files had a checksum.
+    """Read a file that :func:`save_tensors` wrote, or an older file without a checksum.
 
     Raises
     ------
     ValueError
-        If the file is missing, truncated, damaged, or not of this kind.
+        If the file is missing, truncated, damaged, or not a file of diffrelax.
     """
     with _opened(path) as file:
         metadata = _metadata(file)

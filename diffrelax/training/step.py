@@ -1,4 +1,4 @@
-"""The state before the first step of a run, and one step."""
+"""Initial state of a training run, and a single training step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ALONE = Ranks()
 def start_state(
     config: ModelConfig, device: torch.device, data: str, base: Denoiser | None = None
 ) -> TrainingState:
-    """Return the state before the first step, its weights drawn from the seed or those of a base.
+    """Return the initial state of a run, with random weights or those of a base model.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def start_state(
     Raises
     ------
     ValueError
-        If the base is a network of another shape.
+        If the base is a network with another shape.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -52,7 +52,7 @@ def start_state(
             ) from error
     ema = copy.deepcopy(model).requires_grad_(False)
     decay = config.training.weight_decay
-    if config.training.learn == "level":  # other rows have no gradient, and are to stay
+    if config.training.learn == "level":  # other rows have no gradient and must not change
         model.requires_grad_(False).network.level_embedding.requires_grad_(True)
         decay = 0.0
     optimizer = _optimizer(model, config.training.optimizer, decay)
@@ -81,16 +81,16 @@ def training_step(
     objective: nn.Module | None = None,
     ranks: Ranks = ALONE,
 ) -> dict[str, float]:
-    """Take one step in place; return the sums of losses and counts by kind of displacement.
+    """Take one step in place; return sums of losses and counts for each kind of displacement.
 
     Parameters
     ----------
     state : TrainingState
     batch : Batch
-        The whole batch, in each of the processes that train together.
+        The whole batch, in each of the parallel processes.
     settings : TrainingConfig
-    objective : Objective, or one that is distributed, optional
-        Of the state's model.
+    objective : Objective or DistributedDataParallel, optional
+        Objective for the model of the state.
     ranks : Ranks
 
     Raises
@@ -105,7 +105,7 @@ def training_step(
             f"{ranks.world} processes, and a batch of {len(batch.numbers)} molecules at "
             f"step {state.step}: use fewer processes"
         )
-    # torch takes 32 bits of a seed
+    # torch uses 32 bits of a seed
     (seed,) = np.random.SeedSequence([settings.seed, state.step]).generate_state(1).tolist()
     generator = torch.Generator().manual_seed(seed)
     objective = objective or Objective(state.model, settings)

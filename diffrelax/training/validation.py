@@ -1,4 +1,4 @@
-"""Errors on validation molecules along a run."""
+"""Errors on validation molecules during training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BATCH = 64
 
 
 def validate(ema: Denoiser, validation_set: GeometrySet, config: ModelConfig) -> list[Errors]:
-    """Relax validation molecules whose start is in the basin.
+    """Relax validation molecules whose start is in the basin of the minimum.
 
-    Some of each level of theory, from each level of starts.
+    Some molecules are chosen for each level of theory and each level of starts.
     """
     settings = config.training
     usable = settings.in_basin(validation_set.start_rmsd, validation_set.start_torsion)
